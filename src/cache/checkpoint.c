@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Write-out. The log is a row of batches; a checkpoint closes the newest (X :=
+ * head) and writes all up to X, oldest first, each class by class with a flush
+ * behind each: fold builds the blocks in private memory, adjacent ones go out
+ * in one write. Then the tail moves past the batch, freed ranges are released
+ * and its buffers are clean.
+ *
+ * One checkpoint runs at a time (checkpoint_running); cache_sync() waits for
+ * one that started after it was called. While it waits for the device, other
+ * fibers commit to later batches; nothing it reads from the log changes before
+ * the tail has passed it.
+ *
+ * Classes that are on the medium are not written again after an error: that
+ * would take the blocks back to an older state while others are newer.
+ */
+#include "internal.h"
+#include <assert.h>
+
+#define CHUNK_BYTES (2U << 20)
+#define ATTEMPTS 3
+#define RESPAWN_NS UINT64_C(100000000)
+
+/* ---- batches ---- */
+
+void cache_batch_begin(Cache *cache, uint64_t lsn) {
+    size_t next = cache->batch_first + cache->batch_count;
+
+    assert(next < cache->batch_capacity);
+    cache->batches[next] = (CacheBatch){.begin = lsn};
+    cache->batch_count++;
+    lifeline_set_batch_start(&cache->log, lsn);
+}
+
+uint64_t cache_batch_end(const Cache *cache, size_t index) {
+    return index + 1 < cache->batch_count ? cache->batches[cache->batch_first + index + 1].begin
+                                          : cache->log.head;
+}
+
+/* Room in the table for one more, so that a commit cannot fail. */
+static int reserve_batch(Cache *cache) {
+    if (cache->batch_first > 0 && cache->batch_first >= cache->batch_count) {
+        memmove(cache->batches, cache->batches + cache->batch_first,
+                cache->batch_count * sizeof(*cache->batches));
+        cache->batch_first = 0;
+    }
+    return VECTOR_RESERVE(cache->batches, cache->batch_capacity,
+                          cache->batch_first + cache->batch_count + 1);
+}
+
+void cache_batch_close(Cache *cache) {
+    lifeline_set_batch_start(&cache->log, cache->log.head);
+}
+
+/* ---- writing one class ---- */
+
+typedef struct ClassWriter {
+    Cache *cache;
+    BlockBatch batch;
+    uint8_t *chunk;
+    size_t size, used;
+    size_t run_start; /* bytes [run_start, used) are adjacent blocks not yet submitted */
+    uint64_t run_block;
+} ClassWriter;
+
+static int submit_run(ClassWriter *writer) {
+    Cache *cache = writer->cache;
+    uint64_t offset = writer->run_block << cache->block_shift;
+    uint64_t length = writer->used - writer->run_start;
+    uint8_t *start = writer->chunk + writer->run_start;
+
+    if (length == 0) {
+        return 0;
+    }
+    writer->run_start = writer->used;
+    return block_batch_write(&writer->batch, offset, start,
+                             MIN(length, cache->config.device->size - offset));
+}
+
+static int finish_chunk(ClassWriter *writer) {
+    int r = submit_run(writer);
+    int waited = block_batch_wait(&writer->batch);
+
+    writer->used = writer->run_start = 0;
+    block_batch_init(&writer->batch, writer->cache->config.device);
+    return r < 0 ? r : waited;
+}
+
+static int write_block(ClassWriter *writer, const FoldBlock *block, unsigned class) {
+    Cache *cache = writer->cache;
+    uint64_t run_blocks = (writer->used - writer->run_start) >> cache->block_shift;
+    int r = 0;
+
+    if (run_blocks > 0 && block->block != writer->run_block + run_blocks) {
+        r = submit_run(writer);
+        run_blocks = 0;
+    }
+    if (r == 0 && writer->used + cache->config.block_size > writer->size) {
+        r = finish_chunk(writer);
+        run_blocks = 0;
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (run_blocks == 0) {
+        writer->run_block = block->block;
+    }
+    r = fold_block(&cache->fold, block, class, writer->chunk + writer->used);
+    if (r == 0) {
+        writer->used += cache->config.block_size;
+        cache->stats.blocks_written++;
+    }
+    return r;
+}
+
+static int write_class(Cache *cache, unsigned class) {
+    ClassWriter writer = {.cache = cache};
+    void *chunk = NULL;
+    int waited;
+    int r = 0;
+
+    writer.size =
+        (size_t)MIN((uint64_t)CHUNK_BYTES, (uint64_t)cache->fold.block_count << cache->block_shift);
+    if (posix_memalign(&chunk, 4096, writer.size) != 0) {
+        return -ENOMEM;
+    }
+    writer.chunk = chunk;
+    block_batch_init(&writer.batch, cache->config.device);
+    for (size_t i = 0; r == 0 && i < cache->fold.block_count; i++) {
+        if ((cache->fold.blocks[i].classes & 1U << class) != 0) {
+            r = write_block(&writer, &cache->fold.blocks[i], class);
+        }
+    }
+    /* Also after an error: the chunk must outlive the writes. */
+    waited = finish_chunk(&writer);
+    free(chunk);
+    r = r < 0 ? r : waited;
+    return r < 0 ? r : block_flush(cache->config.device);
+}
+
+/* ---- steps ---- */
+
+static void unfold(Cache *cache) {
+    fold_done(&cache->fold);
+    cache->folded = false;
+}
+
+/* The oldest batch is on the medium. */
+static void release_batch(Cache *cache, uint64_t end) {
+    unfold(cache);
+    cache->batch_first++;
+    cache->batch_count--;
+    lifeline_set_tail(&cache->log, end);
+    cache_clean_until(cache, end);
+    pending_release(&cache->pending, end, cache->config.released, cache->config.arg);
+    if (cache->log.head == end) {
+        assert(cache->stats.dirty_buffers == 0 && cache->pending.blocks == 0);
+    }
+    cache->stats.batches++;
+    (void)fiber_queue_wake_all(&cache->progress);
+}
+
+/*
+ * Lowest class of the batch that is not written. A batch that touches a
+ * single block within one sector needs no order: all its classes go at once.
+ */
+static unsigned next_class(const Cache *cache, unsigned missing) {
+    const BlockDevice *device = cache->config.device;
+
+    if (cache->fold.block_count == 1 && cache->log.classes_done == 0 &&
+        cache->config.block_size <= device->sector_size) {
+        return 31U - (unsigned)__builtin_clz(missing);
+    }
+    return (unsigned)__builtin_ctz(missing);
+}
+
+int cache_checkpoint_step(Cache *cache) {
+    uint64_t begin = cache->log.tail;
+    uint64_t end;
+    unsigned missing, class;
+    int r;
+
+    if (cache->batch_count == 0 || begin == cache->log.batch_start) {
+        return 0;
+    }
+    end = cache_batch_end(cache, 0);
+    if (!cache->folded) {
+        r = fold_init(&cache->fold, &cache->view, begin, end);
+        if (r < 0) {
+            return r;
+        }
+        cache->folded = true;
+    }
+    missing = cache->fold.classes & ~cache->log.classes_done;
+    if (missing != 0) {
+        class = next_class(cache, missing);
+        r = write_class(cache, class);
+        if (r < 0) {
+            return r;
+        }
+        lifeline_set_classes_done(&cache->log, (2U << class) - 1);
+        cache->stats.class_flushes++;
+        missing &= ~((2U << class) - 1);
+    }
+    if (missing == 0) {
+        release_batch(cache, end);
+    }
+    return 1;
+}
+
+/* Steps until the tail has reached target; a step that fails is tried again a few times. */
+static int write_out(Cache *cache, uint64_t target) {
+    unsigned failures = 0;
+
+    while (cache->log.tail < target) {
+        int r = cache_checkpoint_step(cache);
+
+        if (r >= 0) {
+            failures = 0;
+            continue;
+        }
+        failures++;
+        if (r == -EUCLEAN || failures == ATTEMPTS) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static void give_up(Cache *cache, int error) {
+    cache->failed = error;
+    if (cache->config.failed != NULL) {
+        cache->config.failed(cache->config.arg, error);
+    }
+}
+
+/*
+ * Data first: metadata must never point at data that is not there. A failed
+ * flush may have dropped that data, so callers hear of it (*ret_lost) even
+ * when the repetition succeeds.
+ */
+static int flush_data(Cache *cache, int *ret_lost) {
+    int r = block_flush(cache->config.device);
+
+    *ret_lost = r;
+    for (unsigned i = 1; r < 0 && i < ATTEMPTS; i++) {
+        r = block_flush(cache->config.device);
+    }
+    return r;
+}
+
+static int checkpoint(Cache *cache) {
+    uint64_t target = cache->log.head;
+    int lost;
+    int r;
+
+    if (cache->failed < 0) {
+        return cache->failed;
+    }
+    cache->stats.checkpoints++;
+    cache_batch_close(cache);
+    r = flush_data(cache, &lost);
+    if (cache->log.tail == target) {
+        return lost;
+    }
+    if (r == 0) {
+        r = write_out(cache, target);
+    }
+    if (r < 0) {
+        give_up(cache, r);
+        return r;
+    }
+    return lost;
+}
+
+/* ---- who runs it, who waits ---- */
+
+static void run_now(Cache *cache) {
+    uint64_t number = ++cache->checkpoints_started;
+    int status;
+
+    assert(!cache->checkpoint_running);
+    cache->checkpoint_running = true;
+    if (cache->config.loop != NULL) {
+        loop_timer_stop(cache->config.loop, &cache->commit_timer);
+    }
+    status = checkpoint(cache);
+    if (status < 0) {
+        cache->failed_number = number;
+        cache->failed_status = status;
+    }
+    cache->checkpoint_running = false;
+    cache->checkpoints_finished = number;
+    (void)fiber_queue_wake_all(&cache->progress);
+    cache_commit_later(cache);
+}
+
+int cache_sync(Cache *cache) {
+    uint64_t number = cache->checkpoints_started + 1;
+
+    assert(!cache->txn.open);
+    while (cache->checkpoints_finished < number) {
+        if (cache->checkpoint_running) {
+            cache_wait(cache, &cache->progress);
+        } else {
+            run_now(cache);
+        }
+    }
+    /* If another one failed since, before this fiber ran again, its news is as good. */
+    return cache->failed_number >= number ? cache->failed_status : 0;
+}
+
+/*
+ * No room for a record of this length? Dirty buffers count as well: blocks made
+ * anew cost memory but hardly any log.
+ */
+static bool log_full(const Cache *cache, uint64_t length) {
+    uint64_t dirty = (uint64_t)cache->stats.dirty_buffers << cache->block_shift;
+
+    return cache->log.ring_size - lifeline_used(&cache->log) < length ||
+           dirty > cache->log.ring_size;
+}
+
+int cache_log_reserve(Cache *cache, uint32_t length) {
+    while (cache->failed == 0 && log_full(cache, length)) {
+        if (cache->checkpoint_running) {
+            cache_wait(cache, &cache->progress);
+        } else if (cache->held) {
+            return -EAGAIN;
+        } else {
+            run_now(cache);
+        }
+    }
+    return cache->failed < 0 ? -EROFS : reserve_batch(cache);
+}
+
+/* ---- the timed commit ---- */
+
+/* Lives for one round only: an idle volume has neither fiber nor timer. */
+static void commit_fiber(void *arg) {
+    Cache *cache = arg;
+
+    if (lifeline_used(&cache->log) > 0 && !cache->held && !cache->stopping) {
+        (void)cache_sync(cache);
+    }
+    cache->commit_fiber = false;
+    (void)fiber_queue_wake_all(&cache->progress);
+    cache_commit_later(cache);
+}
+
+static void start_commit_fiber(Cache *cache) {
+    cache->commit_fiber = fiber_spawn(commit_fiber, cache, "commit") != NULL;
+    if (!cache->commit_fiber) {
+        loop_timer_start(cache->config.loop, &cache->commit_timer, RESPAWN_NS);
+    }
+}
+
+static void timer_fired(void *arg) {
+    Cache *cache = arg;
+
+    if (!cache->commit_fiber && !cache->stopping) {
+        start_commit_fiber(cache);
+    }
+}
+
+void cache_commit_later(Cache *cache) {
+    if (cache->config.loop == NULL || cache->held || cache->failed < 0 || cache->stopping ||
+        cache->commit_fiber || cache->checkpoint_running || lifeline_used(&cache->log) == 0) {
+        return;
+    }
+    if (log_full(cache, cache->log.ring_size / 2)) {
+        loop_timer_stop(cache->config.loop, &cache->commit_timer);
+        start_commit_fiber(cache);
+    } else if (cache->commit_timer.deadline_ns == 0) {
+        loop_timer_start(cache->config.loop, &cache->commit_timer, cache->config.commit_ns);
+    }
+}
+
+void cache_checkpoint_init(Cache *cache) {
+    loop_timer_init(&cache->commit_timer, timer_fired, cache);
+}
+
+void cache_checkpoint_done(Cache *cache) {
+    cache->stopping = true;
+    if (cache->config.loop != NULL) {
+        loop_timer_stop(cache->config.loop, &cache->commit_timer);
+    }
+    while (cache->commit_fiber || cache->checkpoint_running) {
+        cache_wait(cache, &cache->progress);
+    }
+    unfold(cache);
+    free(cache->batches);
+    cache->batches = NULL;
+}
+
+/* ---- what is freed and not released ---- */
+
+bool cache_range_pending(Cache *cache, uint64_t start, uint64_t count) {
+    const PendingRange *range = pending_find(&cache->pending, start);
+
+    return range != NULL && range->start < start + count;
+}
+
+uint64_t cache_pending_blocks(Cache *cache) {
+    return cache->pending.blocks;
+}
+
+void cache_pending_iterate(Cache *cache, uint64_t start, uint64_t count,
+                           void (*fn)(void *arg, uint64_t start, uint64_t count), void *arg) {
+    const PendingRange *range = pending_find(&cache->pending, start);
+
+    while (range != NULL && range->start < start + count) {
+        fn(arg, range->start, range->count);
+        range = range->next[0];
+    }
+}

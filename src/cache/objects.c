@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The object table: what an object's natural place on the medium cannot tell
+ * and a successor must know. It lies in the lifeline and changes only by the
+ * OBJECT items of committed records, so that redo can repeat each change; the
+ * open transaction's own changes are read back from its record.
+ *
+ * The index (linear probing, never more than half full) is private memory.
+ */
+#include "internal.h"
+#include <assert.h>
+
+static uint32_t object_start(uint64_t file_id, uint32_t kind) {
+    uint64_t mixed = (file_id + kind * UINT64_C(0x632be59bd9b4e019)) * UINT64_C(0x9e3779b97f4a7c15);
+
+    return (uint32_t)(mixed >> 40) % OBJECT_INDEX_SIZE;
+}
+
+/* Place in the index that holds the object, or the empty one where it would go. */
+static uint32_t object_place(const Cache *cache, uint64_t file_id, uint32_t kind) {
+    uint32_t at = object_start(file_id, kind);
+
+    while (cache->objects->place[at] != 0) {
+        const LifelineObject *entry = &cache->log.objects[cache->objects->place[at] - 1];
+
+        if (entry->file_id == file_id && entry->kind == kind) {
+            break;
+        }
+        at = (at + 1) % OBJECT_INDEX_SIZE;
+    }
+    return at;
+}
+
+int cache_objects_init(Cache *cache) {
+    cache->objects = calloc(1, sizeof(*cache->objects));
+    if (cache->objects == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = LIFELINE_OBJECTS; i-- > 0;) {
+        cache->objects->free[cache->objects->free_count++] = (uint16_t)i;
+    }
+    return 0;
+}
+
+static void object_store(Cache *cache, uint64_t lsn, const LogItem *item) {
+    uint32_t at = object_place(cache, item->block, item->class);
+    LifelineObject *entry;
+
+    if (cache->objects->place[at] == 0) {
+        /* txn_object_put() has counted. */
+        assert(cache->objects->free_count > 0);
+        cache->objects->place[at] =
+            (uint16_t)(cache->objects->free[--cache->objects->free_count] + 1);
+    }
+    entry = &cache->log.objects[cache->objects->place[at] - 1];
+    entry->file_id = item->block;
+    entry->lsn = lsn;
+    entry->kind = item->class;
+    entry->length = item->length;
+    memcpy(entry->blob, item->bytes, item->length);
+}
+
+static void object_erase(Cache *cache, const LogItem *item) {
+    ObjectIndex *index = cache->objects;
+    uint32_t hole = object_place(cache, item->block, item->class);
+    uint32_t entry;
+
+    if (index->place[hole] == 0) {
+        return;
+    }
+    entry = index->place[hole] - 1U;
+    memset(&cache->log.objects[entry], 0, sizeof(cache->log.objects[entry]));
+    index->free[index->free_count++] = (uint16_t)entry;
+    index->place[hole] = 0;
+    /* Closes the gap: whoever follows moves up unless that would put it before its start. */
+    for (uint32_t at = (hole + 1) % OBJECT_INDEX_SIZE; index->place[at] != 0;
+         at = (at + 1) % OBJECT_INDEX_SIZE) {
+        const LifelineObject *other = &cache->log.objects[index->place[at] - 1];
+        uint32_t start = object_start(other->file_id, other->kind);
+
+        if ((at - start) % OBJECT_INDEX_SIZE >= (at - hole) % OBJECT_INDEX_SIZE) {
+            index->place[hole] = index->place[at];
+            index->place[at] = 0;
+            hole = at;
+        }
+    }
+}
+
+void cache_objects_apply(Cache *cache, const LogRecord *record) {
+    LogCursor cursor = {0};
+    LogItem item;
+
+    while (record_next(&cache->view, record, &cursor, &item) > 0) {
+        if (item.type == ITEM_OBJECT && item.offset == 1) {
+            object_store(cache, record->lsn, &item);
+        } else if (item.type == ITEM_OBJECT) {
+            object_erase(cache, &item);
+        }
+    }
+}
+
+/* The open transaction's last word on an object. */
+static bool find_in_record(const Txn *txn, uint64_t file_id, TxnObjectKind kind, LogItem *ret) {
+    LogRecord record = record_builder_view(&txn->record, txn->lsn);
+    LogCursor cursor = {0};
+    bool found = false;
+    LogItem item;
+
+    while (record_next(&txn->cache->view, &record, &cursor, &item) > 0) {
+        if (item.type == ITEM_OBJECT && item.block == file_id && item.class == (unsigned)kind) {
+            *ret = item;
+            found = true;
+        }
+    }
+    return found;
+}
+
+static bool object_kind_valid(TxnObjectKind kind) {
+    return kind >= TXN_OBJECT_ALIAS && kind <= TXN_OBJECT_RECLAIM;
+}
+
+int txn_object_put(Txn *txn, uint64_t file_id, TxnObjectKind kind, const void *blob,
+                   uint32_t length) {
+    Cache *cache = txn->cache;
+    LogItem item = {.type = ITEM_OBJECT,
+                    .class = (unsigned)kind,
+                    .offset = 1,
+                    .length = length,
+                    .block = file_id,
+                    .bytes = blob};
+    bool is_new;
+    int r;
+
+    if (!object_kind_valid(kind) || length > TXN_OBJECT_BLOB_MAX) {
+        return cache_txn_fail(txn, -EINVAL);
+    }
+    is_new = cache->objects->place[object_place(cache, file_id, (uint32_t)kind)] == 0;
+    if (is_new && txn->object_puts >= cache->objects->free_count) {
+        return cache_txn_fail(txn, -ENOSPC);
+    }
+    r = cache_txn_append(txn, &item);
+    if (r < 0) {
+        return r;
+    }
+    txn->object_puts += is_new;
+    txn->object_items++;
+    return 0;
+}
+
+int txn_object_remove(Txn *txn, uint64_t file_id, TxnObjectKind kind) {
+    LogItem item = {.type = ITEM_OBJECT, .class = (unsigned)kind, .block = file_id};
+    int r;
+
+    if (!object_kind_valid(kind)) {
+        return cache_txn_fail(txn, -EINVAL);
+    }
+    r = cache_txn_append(txn, &item);
+    if (r == 0) {
+        txn->object_items++;
+    }
+    return r;
+}
+
+int cache_object_get(Cache *cache, uint64_t file_id, TxnObjectKind kind, void *blob,
+                     uint32_t capacity) {
+    const uint8_t *bytes;
+    uint32_t length, at;
+    LogItem item;
+
+    if (!object_kind_valid(kind)) {
+        return -EINVAL;
+    }
+    if (cache->txn.open && cache->txn.object_items > 0 &&
+        find_in_record(&cache->txn, file_id, kind, &item)) {
+        if (item.offset == 0) {
+            return -ENOENT;
+        }
+        bytes = item.bytes;
+        length = item.length;
+    } else {
+        at = object_place(cache, file_id, (uint32_t)kind);
+        if (cache->objects->place[at] == 0) {
+            return -ENOENT;
+        }
+        bytes = cache->log.objects[cache->objects->place[at] - 1].blob;
+        length = cache->log.objects[cache->objects->place[at] - 1].length;
+    }
+    memcpy(blob, bytes, MIN(length, capacity));
+    return (int)length;
+}
+
+int cache_object_iterate(Cache *cache,
+                         int (*fn)(void *arg, uint64_t file_id, TxnObjectKind kind,
+                                   const void *blob, uint32_t length),
+                         void *arg) {
+    for (uint32_t i = 0; i < LIFELINE_OBJECTS; i++) {
+        LifelineObject entry;
+        int r;
+
+        if (cache->log.objects[i].kind == 0) {
+            continue;
+        }
+        memcpy(&entry, &cache->log.objects[i], sizeof(entry));
+        r = fn(arg, entry.file_id, (TxnObjectKind)entry.kind, entry.blob, entry.length);
+        if (r != 0) {
+            return r;
+        }
+    }
+    return 0;
+}
