@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which clusters may be handed out: a bitmap in segments, read from the FAT when
+ * a search first comes by. A clear bit means: free in committed state, not
+ * reserved, not pending (freed, but not yet forgotten by the image: only
+ * fat_alloc_released() clears that bit). Reservations live in core only, and
+ * become used in the transaction that links them.
+ *
+ * scan_lock: one fiber reads segments at a time. Everything else here happens
+ * between suspensions.
+ */
+#include "types.h"
+
+/* When so many segments hold no run that is long enough, the longest seen will do. */
+#define SEARCH_SEGMENTS 8u
+
+int fat_alloc_init(FatVolume *volume) {
+    FatAlloc *alloc = &volume->alloc;
+
+    fiber_mutex_init(&alloc->scan_lock);
+    alloc->segment_count = (uint32_t)div_ceil(volume->geo.cluster_count, FAT_SEGMENT_CLUSTERS);
+    alloc->segments = calloc(alloc->segment_count, sizeof(*alloc->segments));
+    alloc->hint = 2;
+    return alloc->segments == NULL ? -ENOMEM : 0;
+}
+
+void fat_alloc_done(FatVolume *volume) {
+    FatAlloc *alloc = &volume->alloc;
+
+    for (uint32_t i = 0; alloc->segments != NULL && i < alloc->segment_count; i++) {
+        free(alloc->segments[i]);
+    }
+    free(alloc->segments);
+    alloc->segments = NULL;
+}
+
+/* The segment of a cluster and its bit there. */
+static FatSegment *segment_of(FatAlloc *alloc, uint32_t cluster, uint32_t *ret_bit) {
+    *ret_bit = (cluster - 2) % FAT_SEGMENT_CLUSTERS;
+    return alloc->segments[(cluster - 2) / FAT_SEGMENT_CLUSTERS];
+}
+
+static void mark_available(FatVolume *volume, uint32_t cluster, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bit;
+        FatSegment *segment = segment_of(&volume->alloc, cluster + i, &bit);
+        if (segment != NULL && bitmap_test(segment->bits, bit)) {
+            bitmap_clear(segment->bits, bit);
+            segment->available += segment->scanned;
+        }
+    }
+}
+
+static void mark_taken(FatSegment *segment, uint32_t bit, uint32_t count) {
+    bitmap_set_range(segment->bits, bit, count);
+    segment->available -= count;
+}
+
+/* ---- reading the FAT ---- */
+
+typedef struct PendingMark {
+    FatVolume *volume;
+    FatSegment *segment;
+    uint32_t first, count; /* clusters that were just read */
+} PendingMark;
+
+/* A pending range in sectors, as clusters within [first, first + count). */
+static void mark_pending(void *arg, uint64_t start, uint64_t count) {
+    const PendingMark *mark = arg;
+    const FatGeometry *geo = &mark->volume->geo;
+    uint64_t from, to;
+
+    if (start + count <= geo->data_start) {
+        return;
+    }
+    from = start <= geo->data_start ? 2 : (start - geo->data_start) / geo->cluster_sectors + 2;
+    to = div_ceil(start + count - geo->data_start, geo->cluster_sectors) + 2;
+    from = MAX(from, mark->first);
+    to = MIN(to, (uint64_t)mark->first + mark->count);
+    if (from < to) {
+        bitmap_set_range(mark->segment->bits, (from - 2) % FAT_SEGMENT_CLUSTERS, to - from);
+    }
+}
+
+/* All segments are known: the count is exact, whatever FSInfo said. */
+static void count_free(FatVolume *volume) {
+    FatAlloc *alloc = &volume->alloc;
+    uint64_t free_count =
+        alloc->reserved + cache_pending_blocks(volume->base.cache) / volume->geo.cluster_sectors;
+
+    for (uint32_t i = 0; i < alloc->segment_count; i++) {
+        free_count += alloc->segments[i]->available;
+    }
+    alloc->free_count = (uint32_t)free_count;
+    alloc->free_known = true;
+}
+
+static int segment_read(FatVolume *volume, FatSegment *segment, uint32_t index) {
+    uint32_t base = index * FAT_SEGMENT_CLUSTERS;
+    uint32_t clusters = MIN(FAT_SEGMENT_CLUSTERS, volume->geo.cluster_count - base);
+    uint32_t done = 0;
+
+    (void)fat_table_prefetch(volume, base + 2, clusters);
+    memset(segment->bits, 0, sizeof(segment->bits));
+    while (done < clusters) {
+        PendingMark mark = {.volume = volume, .segment = segment, .first = base + 2 + done};
+        int r =
+            fat_table_scan(volume, mark.first, clusters - done, base, segment->bits, &mark.count);
+        if (r < 0) {
+            return r;
+        }
+        cache_pending_iterate(
+            volume->base.cache, fat_block_of(volume, fat_cluster_offset(&volume->geo, mark.first)),
+            (uint64_t)mark.count * volume->geo.cluster_sectors, mark_pending, &mark);
+        done += mark.count;
+    }
+    if (clusters < FAT_SEGMENT_CLUSTERS) {
+        bitmap_set_range(segment->bits, clusters, FAT_SEGMENT_CLUSTERS - clusters);
+    }
+    segment->available =
+        (uint32_t)(FAT_SEGMENT_CLUSTERS - bitmap_count_set(segment->bits, FAT_SEGMENT_CLUSTERS));
+    segment->scanned = true;
+    return 0;
+}
+
+/* The segment, read. */
+static int segment_get(FatVolume *volume, uint32_t index, FatSegment **ret) {
+    FatAlloc *alloc = &volume->alloc;
+    int r = 0;
+
+    if (alloc->segments[index] == NULL || !alloc->segments[index]->scanned) {
+        fiber_mutex_lock(&alloc->scan_lock);
+        if (alloc->segments[index] == NULL) {
+            alloc->segments[index] = calloc(1, sizeof(FatSegment));
+            if (alloc->segments[index] == NULL) {
+                r = -ENOMEM;
+            }
+        }
+        if (r == 0 && !alloc->segments[index]->scanned) {
+            r = segment_read(volume, alloc->segments[index], index);
+            if (r == 0 && ++alloc->scanned_count == alloc->segment_count) {
+                count_free(volume);
+            }
+        }
+        fiber_mutex_unlock(&alloc->scan_lock);
+    }
+    if (r == 0) {
+        *ret = alloc->segments[index];
+    }
+    return r;
+}
+
+/* ---- reserving ---- */
+
+typedef struct Found {
+    FatSegment *segment;
+    uint32_t index; /* of the segment */
+    uint32_t bit, count;
+} Found;
+
+/* The first run of at least `want`, or else the longest, if it beats *best. True: long enough. */
+static bool segment_search(FatSegment *segment, uint32_t index, uint32_t from, uint32_t want,
+                           Found *best) {
+    uint64_t bit = from;
+
+    while (segment->available > 0) {
+        uint64_t end;
+        bit = bitmap_find_clear(segment->bits, bit, FAT_SEGMENT_CLUSTERS);
+        if (bit == FAT_SEGMENT_CLUSTERS) {
+            break;
+        }
+        end = bitmap_find_set(segment->bits, bit, MIN(bit + want, FAT_SEGMENT_CLUSTERS));
+        if (end - bit > best->count) {
+            *best = (Found){segment, index, (uint32_t)bit, (uint32_t)(end - bit)};
+            if (best->count == want) {
+                return true;
+            }
+        }
+        bit = end;
+    }
+    return false;
+}
+
+/* Looks at the goal, then from the hint on through the whole volume. */
+static int search(FatVolume *volume, uint32_t goal, uint32_t want, Found *best) {
+    FatAlloc *alloc = &volume->alloc;
+    uint32_t first = (alloc->hint - 2) / FAT_SEGMENT_CLUSTERS;
+    uint32_t from = (alloc->hint - 2) % FAT_SEGMENT_CLUSTERS;
+    FatSegment *segment;
+    int r;
+
+    if (fat_cluster_valid(&volume->geo, goal)) {
+        uint32_t index = (goal - 2) / FAT_SEGMENT_CLUSTERS;
+        uint32_t bit = (goal - 2) % FAT_SEGMENT_CLUSTERS;
+        r = segment_get(volume, index, &segment);
+        if (r < 0) {
+            return r;
+        }
+        if (!bitmap_test(segment->bits, bit)) {
+            uint64_t end = bitmap_find_set(segment->bits, bit,
+                                           MIN((uint64_t)bit + want, FAT_SEGMENT_CLUSTERS));
+            *best = (Found){segment, index, bit, (uint32_t)(end - bit)};
+            return 0;
+        }
+    }
+    for (uint32_t i = 0; i <= alloc->segment_count; i++) {
+        uint32_t index = (first + i) % alloc->segment_count;
+        r = segment_get(volume, index, &segment);
+        if (r < 0) {
+            return r;
+        }
+        if (segment_search(segment, index, i == 0 ? from : 0, want, best) ||
+            (best->count > 0 && i >= SEARCH_SEGMENTS)) {
+            return 0;
+        }
+    }
+    return best->count > 0 ? 0 : -ENOSPC;
+}
+
+/* Takes one run of 1 to want clusters. */
+static int reserve_run(FatVolume *volume, uint32_t goal, uint32_t want, FatRunList *list) {
+    FatAlloc *alloc = &volume->alloc;
+    bool synced = false;
+
+    for (;;) {
+        Found best = {.count = 0};
+        uint32_t cluster;
+        int r = search(volume, goal, want, &best);
+
+        if (r == -ENOSPC && !synced && cache_pending_blocks(volume->base.cache) > 0) {
+            synced = true;
+            r = cache_sync(volume->base.cache);
+            if (r < 0) {
+                return r;
+            }
+            continue;
+        }
+        if (r < 0) {
+            return r;
+        }
+        /* The search may have suspended after it saw this run. */
+        if (bitmap_find_set(best.segment->bits, best.bit, best.bit + best.count) !=
+            best.bit + best.count) {
+            continue;
+        }
+        cluster = best.index * FAT_SEGMENT_CLUSTERS + best.bit + 2;
+        r = fat_runs_append(list, cluster, best.count);
+        if (r < 0) {
+            return r;
+        }
+        mark_taken(best.segment, best.bit, best.count);
+        alloc->reserved += best.count;
+        alloc->hint = cluster + best.count;
+        if (!fat_cluster_valid(&volume->geo, alloc->hint)) {
+            alloc->hint = 2;
+        }
+        return 0;
+    }
+}
+
+int fat_alloc_reserve(FatVolume *volume, uint32_t goal, uint32_t want, FatRunList *list) {
+    uint32_t before = list->length;
+
+    while (list->length - before < want) {
+        uint32_t rest = want - (list->length - before);
+        int r = reserve_run(volume, goal, MIN(rest, FAT_SEGMENT_CLUSTERS), list);
+        if (r < 0) {
+            fat_alloc_release(volume, list, before);
+            fat_runs_truncate(list, before);
+            return r;
+        }
+        goal = fat_runs_last(list) + 1;
+    }
+    return 0;
+}
+
+void fat_alloc_release(FatVolume *volume, const FatRunList *list, uint32_t from) {
+    while (from < list->length) {
+        const FatRun *run = fat_runs_find(list, from);
+        uint32_t skip = from - run->index;
+
+        mark_available(volume, run->cluster + skip, run->count - skip);
+        assert(volume->alloc.reserved >= run->count - skip);
+        volume->alloc.reserved -= run->count - skip;
+        from += run->count - skip;
+    }
+}
+
+/* ---- inside transactions ---- */
+
+int fat_alloc_use(Txn *txn, FatVolume *volume, uint32_t count) {
+    FatAlloc *alloc = &volume->alloc;
+    int r = txn_save(txn, &alloc->reserved, sizeof(alloc->reserved));
+
+    if (r == 0) {
+        r = txn_save(txn, &alloc->free_count, sizeof(alloc->free_count));
+    }
+    if (r < 0) {
+        return r;
+    }
+    assert(alloc->reserved >= count);
+    alloc->touched = true;
+    alloc->reserved -= count;
+    alloc->free_count -= MIN(count, alloc->free_count);
+    return 0;
+}
+
+int fat_alloc_free(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count) {
+    FatAlloc *alloc = &volume->alloc;
+    int r = txn_save(txn, &alloc->free_count, sizeof(alloc->free_count));
+
+    if (r < 0) {
+        return r;
+    }
+    alloc->touched = true;
+    alloc->free_count = MIN(alloc->free_count + count, volume->geo.cluster_count);
+    return txn_free_blocks(txn, fat_block_of(volume, fat_cluster_offset(&volume->geo, cluster)),
+                           (uint64_t)count * volume->geo.cluster_sectors);
+}
+
+void fat_alloc_released(void *arg, uint64_t block, uint64_t count) {
+    FileSystem *fs = arg;
+    FatVolume *volume = fat_volume(fs);
+    const FatGeometry *geo = &volume->geo;
+    uint64_t from, to;
+
+    if (volume->alloc.segments == NULL || block < geo->data_start) {
+        return;
+    }
+    from = (block - geo->data_start) / geo->cluster_sectors;
+    to = (block + count - geo->data_start) / geo->cluster_sectors;
+    to = MIN(to, geo->cluster_count);
+    if (from < to) {
+        mark_available(volume, (uint32_t)from + 2, (uint32_t)(to - from));
+    }
+}
+
+int fat_alloc_count(FatVolume *volume, uint32_t *ret_free) {
+    FatAlloc *alloc = &volume->alloc;
+
+    for (uint32_t i = 0; i < alloc->segment_count && !alloc->free_known; i++) {
+        FatSegment *segment;
+        int r = segment_get(volume, i, &segment);
+        if (r < 0) {
+            return r;
+        }
+    }
+    *ret_free = alloc->free_count - MIN(alloc->reserved, alloc->free_count);
+    return 0;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of operations, and the type that programs link in. What FAT cannot
+ * do (links, special files, extended attributes) is missing: the framework
+ * answers for it.
+ */
+#include "types.h"
+
+static const FileSystemOps fat_ops = {
+    .mount = fat_mount,
+    .unmount = fat_unmount,
+    .statfs = fat_statfs,
+    .sync = fat_sync,
+    .remount = fat_remount,
+    .inode_load = fat_inode_load,
+    .inode_evict = fat_inode_evict,
+    .setattr = fat_setattr,
+    .lookup = fat_lookup,
+    .readdir = fat_readdir,
+    .create = fat_create,
+    .unlink = fat_unlink,
+    .rename = fat_rename,
+    .parent = fat_parent,
+    .map = fat_map,
+    .reserve = fat_reserve,
+    .unreserve = fat_unreserve,
+    .write_commit = fat_write_commit,
+    .fallocate = fat_fallocate,
+};
+
+const FileSystemType fat_type = {
+    .name = "fat",
+    .daemon = "fatd",
+    .fs_size = sizeof(FatVolume),
+    .inode_size = sizeof(FatInode),
+    .probe = fat_probe,
+    .ops = &fat_ops,
+};

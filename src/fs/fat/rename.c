@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Rename. The new name is written in class ENTRY, the old one erased in class OLD, so
+ * that a power cut leaves one name or both, never none. A target that is spelled
+ * exactly like the new name gives its short entry, rewritten by one write of 32
+ * bytes; any other target is removed and the name written anew, which also covers
+ * a change of case (the target is the moved object itself).
+ *
+ * Locks: both directories, the moved object and the victim, exclusive.
+ */
+#include "types.h"
+
+typedef struct Rename {
+    FatVolume *volume;
+    const FsCall *call;
+    FatInode *old_dir, *new_dir, *moved;
+    FatInode *victim; /* another object that goes away, or NULL */
+    uint32_t old_first, old_slot;
+    uint32_t victim_first, victim_slot;
+    bool in_place; /* the victim's entry is taken over */
+    FatNewName name;
+    FatPlace place;
+} Rename;
+
+/* Writes the moved object's entry under its new name. */
+static int write_new(Txn *txn, Rename *rename, uint64_t *ret_position) {
+    FatDiskEntry disk, target;
+    int r = fat_entry_read(rename->volume, rename->moved->entry, &disk);
+
+    if (r < 0) {
+        return r;
+    }
+    if (!rename->in_place) {
+        if (rename->victim != NULL) {
+            r = fat_place_erase(txn, rename->new_dir, rename->victim_first, rename->victim_slot,
+                                FAT_CLASS_ENTRY);
+        }
+        *ret_position = rename->place.position;
+        return r < 0 ? r : fat_place_write(txn, &rename->place, &disk);
+    }
+    r = fat_entry_read(rename->volume, rename->victim->entry, &target);
+    if (r < 0) {
+        return r;
+    }
+    memcpy(disk.name, target.name, sizeof(disk.name));
+    disk.nt_flags = target.nt_flags;
+    *ret_position = rename->victim->entry;
+    return fat_entry_write(txn, rename->volume, rename->victim->entry, &disk, FAT_CLASS_ENTRY);
+}
+
+/* A directory that moves to another parent. */
+static int update_dotdot(Txn *txn, const Rename *rename) {
+    FatVolume *volume = rename->volume;
+    FatDiskEntry disk;
+    uint64_t position = 0;
+    int r;
+
+    if (!fat_dir_slot_position(volume, &rename->moved->chain, 1, &position)) {
+        return 0; /* it has no clusters: reported when it was loaded */
+    }
+    r = fat_entry_read(volume, position, &disk);
+    if (r < 0) {
+        return r;
+    }
+    if (fat_slot_dots(&disk) != 2) {
+        return report_corrupt(volume->base.reporter, true, "directory entry", position, "DIR_Name",
+                              disk.name[0], "should be '..'");
+    }
+    fat_entry_set_cluster(&volume->geo, &disk, fat_dir_number(rename->new_dir));
+    return fat_entry_write(txn, volume, position, &disk, FAT_CLASS_ENTRY);
+}
+
+static int rename_body(Txn *txn, void *arg) {
+    Rename *rename = arg;
+    FatInode *moved = rename->moved;
+    uint64_t position = 0;
+    int r = write_new(txn, rename, &position);
+
+    if (r == 0) {
+        r = fat_place_erase(txn, rename->old_dir, rename->old_first, rename->old_slot,
+                            FAT_CLASS_OLD);
+    }
+    if (r == 0 && moved->directory && rename->old_dir != rename->new_dir) {
+        r = update_dotdot(txn, rename);
+    }
+    if (r == 0) {
+        r = fat_inode_touch(txn, rename->old_dir, rename->call->time_ns);
+    }
+    if (r == 0 && rename->old_dir != rename->new_dir) {
+        r = fat_inode_touch(txn, rename->new_dir, rename->call->time_ns);
+    }
+    /* The victim first: it may give its position to the moved object. */
+    if (r == 0 && rename->victim != NULL) {
+        r = fat_inode_unlinked(txn, rename->victim);
+    }
+    if (r == 0) {
+        r = fat_identity_move(txn, rename->volume, moved->base.file_id, position);
+    }
+    if (r == 0) {
+        r = txn_save(txn, &moved->entry, sizeof(moved->entry));
+    }
+    if (r == 0) {
+        moved->entry = position;
+    }
+    return r;
+}
+
+/* Slots of an entry that the framework found under the same locks. */
+static int locate(FatInode *dir, const FsEntry *entry, const FatInode *inode, uint32_t *ret_first,
+                  uint32_t *ret_slot) {
+    FatDirIter iter;
+    FatDirEntry found;
+    int r = fat_dir_entry_at(dir, (uint32_t)MIN(entry->position, UINT32_MAX - 1), &iter, &found);
+
+    if (r < 0) {
+        return r;
+    }
+    if (found.position != inode->entry) {
+        return -ESTALE;
+    }
+    *ret_first = found.first_slot;
+    *ret_slot = found.slot;
+    return 0;
+}
+
+int fat_rename(FileSystem *fs, const FsCall *call, const FsRename *what) {
+    Rename rename = {
+        .volume = fat_volume(fs),
+        .call = call,
+        .old_dir = fat_inode(what->old_dir),
+        .new_dir = fat_inode(what->new_dir),
+        .moved = fat_inode(what->moved),
+    };
+    bool itself = what->victim == what->moved;
+    int r;
+
+    if (what->flags & FS_RENAME_EXCHANGE) {
+        return -EINVAL;
+    }
+    if (what->victim != NULL && !itself) {
+        if (what->flags & FS_RENAME_NOREPLACE) {
+            return -EEXIST;
+        }
+        rename.victim = fat_inode(what->victim);
+        rename.in_place = what->victim_entry.exact;
+    } else if (itself && what->victim_entry.exact) {
+        return 0; /* old and new name are one */
+    }
+    r = rename.in_place ? 0 : fat_name_prepare(&what->new_name, &rename.name);
+    if (r == 0 && rename.victim != NULL && rename.victim->directory) {
+        r = fat_dir_check_empty(rename.victim);
+    }
+    if (r == 0) {
+        r = locate(rename.old_dir, &what->moved_entry, rename.moved, &rename.old_first,
+                   &rename.old_slot);
+    }
+    if (r == 0 && rename.victim != NULL) {
+        r = locate(rename.new_dir, &what->victim_entry, rename.victim, &rename.victim_first,
+                   &rename.victim_slot);
+    }
+    if (r == 0 && !rename.in_place) {
+        uint32_t skip = itself                  ? rename.old_slot
+                        : rename.victim != NULL ? rename.victim_slot
+                                                : UINT32_MAX;
+        r = fat_place_find(rename.new_dir, &rename.name, skip, &rename.place);
+    }
+    if (r == 0) {
+        r = txn_run(fs->cache, call->reply, rename_body, &rename);
+    }
+    fat_place_done(&rename.place);
+    return r;
+}
