@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A daemon's start and end: its command line, the HELLO (in which the front-end
+ * hands over the image and the arenas; a daemon opens nothing itself), what is
+ * built from it, and the serve loop's result as exit code (man fatd.8).
+ *
+ * The HELLO is answered exactly once: with result 0 when everything is ready to
+ * serve, else with an errno and one line of text.
+ */
+#include "berth/log.h"
+#include "serve.h"
+#include <getopt.h>
+#include <stdio.h>
+
+#define HELLO_TIMEOUT_MS 10000
+
+/* What a HELLO brings and what is made of it; released in one place. */
+typedef struct Daemon {
+    Hello hello;
+    int fds[HELLO_FD_COUNT];
+    Channel *channel;
+    ArenaMap written, read;
+    Loop *loop;
+    BlockDevice *device;
+    Volume *volume;
+} Daemon;
+
+static void daemon_done(Daemon *daemon) {
+    daemon->volume = volume_free(daemon->volume);
+    daemon->device = block_free(daemon->device);
+    if (daemon->loop != NULL) {
+        daemon->loop = loop_free(daemon->loop);
+    }
+    arena_unmap(&daemon->written);
+    arena_unmap(&daemon->read);
+    for (size_t i = 0; i < ARRAY_SIZE(daemon->fds); i++) {
+        base_closep(&daemon->fds[i]);
+    }
+    daemon->channel = channel_free(daemon->channel);
+}
+
+static int receive_hello(Daemon *daemon, char text[128]) {
+    uint8_t message[HELLO_SIZE];
+    unsigned count = 0;
+    int r = channel_receive_fds(daemon->channel, message, sizeof(message), daemon->fds,
+                                HELLO_FD_COUNT, &count, HELLO_TIMEOUT_MS);
+
+    if (r <= 0) {
+        (void)snprintf(text, 128, "no HELLO: %s", r == 0 ? "end of file" : strerror(-r));
+        return r == 0 ? -EPIPE : r;
+    }
+    r = hello_decode(message, (size_t)r, &daemon->hello, text);
+    if (r == 0 && count != HELLO_FD_COUNT) {
+        (void)snprintf(text, 128, "HELLO came with %u descriptors instead of %d", count,
+                       HELLO_FD_COUNT);
+        r = -EPROTO;
+    }
+    return r;
+}
+
+static int answer_hello(Daemon *daemon, int result, const char *text) {
+    uint8_t message[HELLO_SIZE];
+    Hello answer = daemon->hello;
+
+    answer.version = MIN(answer.version, FS_PROTOCOL_VERSION);
+    answer.features &= HELLO_FEATURES_KNOWN;
+    answer.pid = (uint32_t)getpid();
+    answer.result = result;
+    (void)snprintf(answer.text, sizeof(answer.text), "%s", result < 0 ? text : "");
+    hello_encode(&answer, message);
+    return channel_send(daemon->channel, message, sizeof(message));
+}
+
+static int open_arenas(Daemon *daemon) {
+    const Hello *hello = &daemon->hello;
+    int r =
+        arena_map(daemon->fds[HELLO_FD_ARENA_OUT], hello->arena_out_size, false, &daemon->written);
+
+    if (r == 0) {
+        r = arena_map(daemon->fds[HELLO_FD_ARENA_IN], hello->arena_in_size, true, &daemon->read);
+    }
+    return r;
+}
+
+/* Everything between the HELLO and its answer. */
+static int build(Daemon *daemon, const FileSystemType *const *types, char text[128]) {
+    const Hello *hello = &daemon->hello;
+    const FileSystemType *type = fs_type_find(types, hello->type);
+    const LoopConfig loop_config = {.max_fibers = hello->slots + SERVER_SPARE_FIBERS};
+    const BlockOpenConfig image = {
+        .fd = daemon->fds[HELLO_FD_IMAGE],
+        .readonly = hello->readonly,
+        .start = hello->image_start,
+        .length = hello->image_length,
+        .direct = -1,
+    };
+    int r;
+
+    if (type == NULL) {
+        (void)snprintf(text, 128, "this daemon does not know the type \"%s\"", hello->type);
+        return -ENODEV;
+    }
+    r = open_arenas(daemon);
+    if (r < 0) {
+        (void)snprintf(text, 128, "cannot map the arena: %s", strerror(-r));
+        return r;
+    }
+    r = loop_new(&loop_config, &daemon->loop);
+    if (r < 0) {
+        (void)snprintf(text, 128, "cannot make an event loop: %s", strerror(-r));
+        return r;
+    }
+    r = block_uring_new(&image, daemon->loop, &daemon->device);
+    if (r < 0) {
+        (void)snprintf(text, 128, "cannot use the image: %s", strerror(-r));
+        return r;
+    }
+    return volume_new(type, daemon->device, daemon->loop, &daemon->volume);
+}
+
+int service_main(const ServeConfig *config) {
+    Daemon daemon = {.fds = {-1, -1, -1}};
+    char text[128] = "";
+    int exit_code = 1;
+    int r = channel_new(config->channel_fd, &daemon.channel);
+
+    if (r == 0) {
+        r = receive_hello(&daemon, text);
+        if (r == 0) {
+            r = build(&daemon, config->types, text);
+            if (answer_hello(&daemon, r, text[0] != '\0' ? text : strerror(-r)) < 0 && r == 0) {
+                r = -EPIPE;
+            }
+        }
+    }
+    if (r < 0) {
+        log_error("cannot serve: %s", text[0] != '\0' ? text : strerror(-r));
+    } else {
+        const ServerConfig server = {
+            .loop = daemon.loop,
+            .channel = daemon.channel,
+            .volume = daemon.volume,
+            .slots = daemon.hello.slots,
+            .written = &daemon.written,
+            .read = &daemon.read,
+            .debug = config->debug,
+        };
+
+        exit_code = server_run(&server);
+    }
+    daemon_done(&daemon);
+    return exit_code;
+}
+
+static void usage(FILE *out, const char *program) {
+    (void)fprintf(out,
+                  "usage: %s --channel-fd N\n"
+                  "Serves one volume to a berth front-end over the connected socket N.\n"
+                  "Started by berthfs(1), not by hand. BERTH_DEBUG=1 logs every message.\n",
+                  program);
+}
+
+/* A descriptor number, or -1. */
+static int parse_fd(const char *text) {
+    char *end;
+    long value;
+
+    errno = 0;
+    value = strtol(text, &end, 10);
+    return errno == 0 && end != text && *end == '\0' && value >= 0 && value <= 65535 ? (int)value
+                                                                                     : -1;
+}
+
+int daemon_main(int argc, char **argv, const FileSystemType *const *types) {
+    static const struct option options[] = {
+        {"channel-fd", required_argument, NULL, 'c'},
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    const char *debug = getenv("BERTH_DEBUG");
+    const char *program = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
+    ServeConfig config = {.types = types, .channel_fd = -1};
+    int option;
+
+    config.debug = debug != NULL && *debug != '\0' && strcmp(debug, "0") != 0;
+    log_init(program, config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
+    while ((option = getopt_long(argc, argv, "Vh", options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            config.channel_fd = parse_fd(optarg);
+            break;
+        case 'V':
+            (void)printf("%s (berth) %s\n", program, BERTH_VERSION);
+            return 0;
+        case 'h':
+            usage(stdout, program);
+            return 0;
+        default:
+            usage(stderr, program);
+            return 2;
+        }
+    }
+    if (config.channel_fd < 0 || optind != argc) {
+        usage(stderr, program);
+        return 2;
+    }
+    return service_main(&config);
+}

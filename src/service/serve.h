@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* The serve loop, given what daemon.c set up from the HELLO. */
+#ifndef BERTH_SERVICE_SERVE_H
+#define BERTH_SERVICE_SERVE_H
+
+#include "berth/service.h"
+
+typedef struct ServerConfig {
+    Loop *loop;
+    Channel *channel;
+    Volume *volume;
+    unsigned slots;          /* admission limit, agreed in the HELLO */
+    const ArenaMap *written; /* the front-end's `out`: payloads of writes, read-only here */
+    const ArenaMap *read;    /* the front-end's `in`: results */
+    bool debug;
+} ServerConfig;
+
+/* Fibers that the server needs beyond one per slot: the closing one, reclaim, cache work. */
+#define SERVER_SPARE_FIBERS 64u
+
+/* Serves until SHUTDOWN, end of file, SIGTERM or a broken protocol; the volume is unmounted then.
+ * Returns an exit code. */
+int server_run(const ServerConfig *config);
+
+#endif
