@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a response means to the front-end's own books, before the kernel hears of
+ * it: lookup counts, attributes, the number seen, the volume's state. Called once
+ * per response, on the thread that received it, in the order of numbers.
+ */
+#include "private.h"
+
+/* Attributes that this operation changed, or may have, and that the response need not carry. */
+static void drop_stale(Front *front, const FSRequest *request, const FSResponse *response) {
+    Nodes *nodes = &front->nodes;
+
+    switch (request->type) {
+    case FS_MSG_RENAME:
+    case FS_MSG_LINK:
+        nodes_attr_drop(nodes, request->file_id2);
+        nodes_attr_drop(nodes, request->file_id);
+        break;
+    case FS_MSG_WRITE_FILE:
+    case FS_MSG_CREATE_FILE:
+    case FS_MSG_DELETE_FILE:
+    case FS_MSG_SET_ATTR:
+    case FS_MSG_FALLOCATE:
+    case FS_MSG_SET_XATTR:
+    case FS_MSG_REMOVE_XATTR:
+        nodes_attr_drop(nodes, request->file_id);
+        break;
+    default:
+        return;
+    }
+    if ((request->type == FS_MSG_RENAME || request->type == FS_MSG_DELETE_FILE) &&
+        response->param1 != 0) {
+        nodes_attr_drop(nodes, response->param1);
+    }
+}
+
+static void note_readonly(Front *front) {
+    if (!atomic_exchange(&front->volume.readonly, true)) {
+        log_warning("%s: the volume is read-only from here on", front->source_given);
+    }
+}
+
+void response_accept(Front *front, const Pending *pending, FSResponse *response) {
+    const FSRequest *request = &pending->request;
+    bool grants = request->type == FS_MSG_LOOKUP || request->type == FS_MSG_CREATE_FILE ||
+                  request->type == FS_MSG_LINK;
+
+    if (grants && response->result == 0) {
+        int r = nodes_grant(&front->nodes, response->attr.file_id);
+
+        if (r < 0) {
+            response->result = r;
+        }
+    }
+    drop_stale(front, request, response);
+    if (response->flags & FS_RESP_ATTR) {
+        nodes_attr_store(&front->nodes, &response->attr);
+    }
+    if (response->flags & FS_RESP_PARENT_ATTR) {
+        nodes_attr_store(&front->nodes, &response->parent);
+    }
+    if ((response->flags & FS_RESP_READONLY) != 0 && front->session != NULL &&
+        request->type != FS_MSG_REMOUNT) {
+        note_readonly(front);
+    }
+    /* A listing's grants are raised entry by entry, in its finish. */
+    if (request->type != FS_MSG_LIST_DIR) {
+        nodes_saw(&front->nodes, response->number);
+    }
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Operations on names: LOOKUP, CREATE and its kin, LINK, UNLINK, RMDIR, RENAME,
+ * READLINK. Lookup counts were raised when the response was accepted
+ * (accept.c); a reply that does not reach the kernel takes them back.
+ */
+#include "private.h"
+
+#include <sys/stat.h>
+
+/* CREATE answers with an open file, its kin with the entry alone. */
+enum { WITH_ENTRY, WITH_OPEN_FILE };
+
+static int reply_entry(Pending *pending, const struct fuse_entry_param *entry) {
+    struct fuse_file_info fi = {.keep_cache = 1};
+
+    return pending->size == WITH_OPEN_FILE ? fuse_reply_create(pending->fuse, entry, &fi)
+                                           : fuse_reply_entry(pending->fuse, entry);
+}
+
+static void finish_entry(Front *front, Pending *pending, const FSResponse *response) {
+    struct fuse_entry_param entry = {0};
+
+    if (response->result == -ENOENT && pending->request.type == FS_MSG_LOOKUP &&
+        !front->volume.case_insensitive) {
+        entry.entry_timeout = front->long_timeout; /* no node: the kernel keeps "no such name" */
+        fuse_reply_entry(pending->fuse, &entry);
+        return;
+    }
+    if (response->result < 0) {
+        fuse_reply_err(pending->fuse, -response->result);
+        return;
+    }
+    entry.ino = response->attr.file_id;
+    entry.generation = response->attr.generation;
+    entry.attr_timeout = front->long_timeout;
+    entry.entry_timeout = entry_timeout(front, (response->flags & FS_RESP_EXACT) != 0);
+    attr_to_stat(&response->attr, &entry.attr);
+    if (reply_entry(pending, &entry) < 0) {
+        forget_later(front, response->attr.file_id);
+    }
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
+    Pending *pending;
+    FsName checked;
+
+    if (!fuse_name(req, name, &checked)) {
+        return;
+    }
+    pending = fuse_begin(req, FS_MSG_LOOKUP, parent, finish_entry);
+    pending->request.name = checked;
+    pending_start(fuse_req_userdata(req), pending);
+}
+
+static uint32_t mode_to_type(mode_t mode) {
+    switch (mode & S_IFMT) {
+    case S_IFDIR:
+        return FS_TYPE_DIRECTORY;
+    case S_IFLNK:
+        return FS_TYPE_SYMLINK;
+    case S_IFIFO:
+        return FS_TYPE_FIFO;
+    case S_IFSOCK:
+        return FS_TYPE_SOCKET;
+    case S_IFCHR:
+        return FS_TYPE_CHAR;
+    case S_IFBLK:
+        return FS_TYPE_BLOCK;
+    default:
+        return FS_TYPE_FILE;
+    }
+}
+
+static void create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
+                   const char *target, uint32_t answer) {
+    Front *front = fuse_req_userdata(req);
+    Pending *pending;
+    FsName checked;
+
+    if (!fuse_name(req, name, &checked)) {
+        return;
+    }
+    pending = fuse_begin(req, FS_MSG_CREATE_FILE, parent, finish_entry);
+    pending->size = answer;
+    pending->request.name = checked;
+    pending->request.file_type = mode_to_type(mode);
+    pending->request.mode = mode & 07777;
+    pending->request.rdev = (uint32_t)rdev;
+    if (target != NULL) {
+        pending->request.name2.text = target;
+        pending->request.name2.length = (uint32_t)strlen(target);
+    }
+    pending_start(front, pending);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev) {
+    create(req, parent, name, mode, rdev, NULL, WITH_ENTRY);
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode) {
+    create(req, parent, name, (mode & 07777) | S_IFDIR, 0, NULL, WITH_ENTRY);
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name) {
+    create(req, parent, name, 0777 | S_IFLNK, 0, target, WITH_ENTRY);
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+               struct fuse_file_info *fi) {
+    create(req, parent, name, (mode & 07777) | S_IFREG, 0, NULL, WITH_OPEN_FILE);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name) {
+    Pending *pending;
+    FsName checked;
+
+    if (!fuse_name(req, name, &checked)) {
+        return;
+    }
+    pending = fuse_begin(req, FS_MSG_LINK, ino, finish_entry);
+    pending->request.file_id2 = parent;
+    pending->request.name = checked;
+    pending_start(fuse_req_userdata(req), pending);
+}
+
+/* A name went away, or moved. Asked for under another spelling than the stored one, that one may
+ * still be in the kernel's cache, for longer than its object lives. */
+static void finish_removal(Front *front, Pending *pending, const FSResponse *response) {
+    if (response->result == 0 && front->volume.case_insensitive &&
+        (response->flags & FS_RESP_EXACT) == 0) {
+        invalidate_names(front);
+    }
+    finish_error_only(front, pending, response);
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, uint16_t flags) {
+    Pending *pending;
+    FsName checked;
+
+    if (!fuse_name(req, name, &checked)) {
+        return;
+    }
+    pending = fuse_begin(req, FS_MSG_DELETE_FILE, parent, finish_removal);
+    pending->request.flags = flags;
+    pending->request.name = checked;
+    pending_start(fuse_req_userdata(req), pending);
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name) {
+    remove_name(req, parent, name, 0);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
+    remove_name(req, parent, name, FS_REQ_RMDIR);
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+               const char *new_name, unsigned flags) {
+    Pending *pending;
+    FsName checked, new_checked;
+
+    if ((flags & ~(unsigned)(FS_RENAME_NOREPLACE | FS_RENAME_EXCHANGE)) != 0) {
+        fuse_reply_err(req, EINVAL);
+        return;
+    }
+    if (!fuse_name(req, name, &checked) || !fuse_name(req, new_name, &new_checked)) {
+        return;
+    }
+    pending = fuse_begin(req, FS_MSG_RENAME, parent, finish_removal);
+    pending->request.file_id2 = new_parent;
+    pending->request.name = checked;
+    pending->request.name2 = new_checked;
+    pending->request.rename_flags = flags;
+    pending_start(fuse_req_userdata(req), pending);
+}
+
+static void finish_readlink(Front *front, Pending *pending, const FSResponse *response) {
+    _cleanup_free_ char *target = NULL;
+
+    if (response->result == 0) {
+        target = strndup((const char *)response->data, response->data_length);
+    }
+    if (target == NULL) {
+        fuse_reply_err(pending->fuse, response->result < 0 ? -response->result : ENOMEM);
+        return;
+    }
+    fuse_reply_readlink(pending->fuse, target);
+}
+
+void op_readlink(fuse_req_t req, fuse_ino_t ino) {
+    pending_start(fuse_req_userdata(req), fuse_begin(req, FS_MSG_READ_LINK, ino, finish_readlink));
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Revoking what the kernel remembers of names. The epoch notification (Linux
+ * 6.16) makes every cached name be looked up again; it is one write without
+ * waiting, so it can come before the reply to the change that made a name stale.
+ * Where the kernel lacks it, names of case-folding volumes are never cached
+ * (entry_timeout()), because the other notification must come after the reply.
+ */
+#include "private.h"
+
+#include <linux/fuse.h>
+
+#define NOTIFY_INC_EPOCH 8 /* FUSE_NOTIFY_INC_EPOCH, newer than the build machine's headers */
+
+void invalidate_names(Front *front) {
+    struct fuse_out_header header = {.len = sizeof(header), .error = NOTIFY_INC_EPOCH};
+    ssize_t n;
+
+    if (!front->inc_epoch || front->session == NULL) {
+        return;
+    }
+    n = write(fuse_session_fd(front->session), &header, sizeof(header));
+    if (n != (ssize_t)sizeof(header) && errno == EINVAL) {
+        log_warning("%s: the kernel refuses to forget names; other spellings of renamed or deleted "
+                    "files may linger",
+                    front->source_given);
+        front->inc_epoch = false;
+    }
+}

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One mount from start to end, in order: paths, image, detection, arenas, daemon
+ * (or none), MOUNT, the kernel's mount, the control socket; and back. In the
+ * background all of it happens in a child forked before anything is opened; the
+ * parent waits on a pipe for the outcome and hands it on as its exit code.
+ */
+#include "private.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <syslog.h>
+
+#define SMALL_SLOTS 256u
+#define LARGE_SLOTS 40u
+#define HEAD_ROOM 80u /* a WRITE's header lands directly before its payload */
+
+static void block_signals(sigset_t *ret_old) {
+    sigset_t all;
+
+    sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, ret_old);
+}
+
+int thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg) {
+    sigset_t old;
+    int r;
+
+    block_signals(&old);
+    r = pthread_create(ret, NULL, fn, arg);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return -r;
+}
+
+/* ---- setting up ---- */
+
+static int resolve_paths(Front *front, const FrontConfig *config) {
+    struct stat st;
+
+    front->source = realpath(config->source, NULL);
+    if (front->source == NULL) {
+        log_error("%s: %m", config->source);
+        return -errno;
+    }
+    front->directory = realpath(config->directory, NULL);
+    if (front->directory == NULL) {
+        log_error("%s: %m", config->directory);
+        return -errno;
+    }
+    /* ENOTCONN: a dead mount, which session_mount() moves out of the way. */
+    if (stat(front->directory, &st) < 0 ? errno != ENOTCONN : !S_ISDIR(st.st_mode)) {
+        log_error("%s: not a directory that can be mounted on", config->directory);
+        return -ENOTDIR;
+    }
+    if (chdir("/") < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int front_init(Front *front, const FrontConfig *config, int ready_fd) {
+    int r;
+
+    *front = (Front){.options = config->options,
+                     .types = config->types,
+                     .source_given = config->source,
+                     .ready_fd = ready_fd,
+                     .image_fd = -1,
+                     .daemon = {.pidfd = -1, .log_fd = -1},
+                     .started_ns = clock_monotonic_ns()};
+    front->stop_fd = eventfd(0, EFD_CLOEXEC);
+    front->init_fd = eventfd(0, EFD_CLOEXEC);
+    r = front->stop_fd < 0 || front->init_fd < 0 ? -errno : 0;
+    if (r == 0) {
+        r = pending_table_init(&front->pending);
+    }
+    if (r == 0) {
+        r = nodes_init(&front->nodes);
+    }
+    return r;
+}
+
+static int make_arenas(Front *front) {
+    int r = arena_new("berth-out", SMALL_SLOTS, LARGE_SLOTS, HEAD_ROOM, true, &front->arena_out);
+
+    if (r == 0) {
+        r = arena_new("berth-in", SMALL_SLOTS, LARGE_SLOTS, 0, false, &front->arena_in);
+    }
+    if (r == 0) {
+        r = chores_new(front, &front->chores);
+    }
+    if (r < 0) {
+        log_error("%s: shared memory: %s", front->source_given, strerror(-r));
+    }
+    return r;
+}
+
+static int start_direct(Front *front) {
+    int r = direct_new(front, &front->direct);
+
+    if (r < 0) {
+        log_error("%s: %s", front->source_given, strerror(-r));
+        return r;
+    }
+    pending_set_up(&front->pending, true);
+    return 0;
+}
+
+static int start_service(Front *front) {
+    FrontDaemonMode mode = front->options.daemon;
+    int r;
+
+    if (mode == FRONT_DAEMON_NEVER) {
+        return start_direct(front);
+    }
+    r = daemon_start(front, mode == FRONT_DAEMON_AUTO);
+    if (r < 0 && mode == FRONT_DAEMON_AUTO) {
+        log_warning("%s: %s cannot be started (%s): the filesystem runs inside berthfs, without a "
+                    "sandbox",
+                    front->source_given, front->type->daemon, strerror(-r));
+        return start_direct(front);
+    }
+    if (r < 0) {
+        return r;
+    }
+    pending_set_up(&front->pending, true);
+    r = thread_start(&front->replier, replies_thread, front);
+    front->replier_started = r == 0;
+    return r;
+}
+
+static void to_syslog(void *arg, LogLevel level, const char *line) {
+    static const int priorities[] = {[LOG_LEVEL_ERROR] = LOG_ERR,
+                                     [LOG_LEVEL_WARNING] = LOG_WARNING,
+                                     [LOG_LEVEL_NOTICE] = LOG_NOTICE,
+                                     [LOG_LEVEL_INFO] = LOG_INFO,
+                                     [LOG_LEVEL_DEBUG] = LOG_DEBUG};
+
+    syslog(priorities[level], "%s", line);
+}
+
+/* Tells the parent, and lets go of the terminal (and of pipes that somebody reads to the end). */
+static void report_ready(Front *front) {
+    const unsigned char code = FRONT_EXIT_OK;
+    int null_fd;
+
+    if (front->ready_fd < 0) {
+        return;
+    }
+    openlog("berthfs", LOG_PID, LOG_DAEMON);
+    log_set_sink(to_syslog, NULL);
+    null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; null_fd >= 0 && fd <= 2; fd++) {
+        (void)dup2(null_fd, fd);
+    }
+    if (null_fd > 2) {
+        close(null_fd);
+    }
+    if (write(front->ready_fd, &code, 1) != 1) {
+        log_warning("%s: nobody waits for the mount: %m", front->source_given);
+    }
+    close(steal_fd(&front->ready_fd));
+}
+
+static void start_control(Front *front) {
+    int r = control_server_new(front->device, status_command, front, &front->control);
+
+    if (r < 0) {
+        front->control = NULL;
+        log_warning("%s: no control socket (%s): berth will not find this mount",
+                    front->source_given, strerror(-r));
+    }
+    mounts_register(front->source, front->directory);
+}
+
+/* The steps in order; an exit code. On failure the caller takes down what stands. */
+static int bring_up(Front *front, const FrontConfig *config) {
+    sigset_t ours;
+
+    if (resolve_paths(front, config) < 0) {
+        return FRONT_EXIT_USAGE;
+    }
+    if (source_open(front) < 0 || source_detect(front) < 0) {
+        return FRONT_EXIT_FAIL;
+    }
+    if (make_arenas(front) < 0) {
+        return FRONT_EXIT_SYSTEM;
+    }
+    if (start_service(front) < 0 || volume_mount(front) < 0) {
+        return FRONT_EXIT_FAIL;
+    }
+    /* From here on a signal unmounts; supervise_run() reads them. */
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &ours, NULL);
+    if (session_mount(front) < 0) {
+        return FRONT_EXIT_FAIL;
+    }
+    start_control(front);
+    return FRONT_EXIT_OK;
+}
+
+/* ---- taking down ---- */
+
+/* True when the receiver has ended by itself. A second signal ends us while somebody still uses the
+ * detached mount: then the thread stays in its read until the process goes. */
+static bool join_receiver(Front *front) {
+    uint64_t count;
+
+    if (!front->receiver_started) {
+        return true;
+    }
+    if (fcntl(front->stop_fd, F_SETFL, O_NONBLOCK) < 0 ||
+        read(front->stop_fd, &count, sizeof(count)) != (ssize_t)sizeof(count)) {
+        return false;
+    }
+    pthread_join(front->receiver, NULL);
+    return true;
+}
+
+/* Everything that bring_up() made, in reverse. 0 or -errno: something did not reach the image. */
+static int take_down(Front *front) {
+    bool received, served = front->replier_started || front->direct != NULL;
+    int r = 0;
+
+    /* First: the mount's device number may be another mount's at any moment. */
+    front->control = control_server_free(front->control);
+    received = join_receiver(front);
+    if (front->session != NULL) {
+        mounts_forget(front->directory);
+    }
+    if (served) {
+        r = supervise_shutdown(front);
+    } else if (front->daemon.pid > 0) {
+        daemon_kill(front);
+    }
+    if (!received || r == -ETIMEDOUT) {
+        return r; /* threads still run: the process's end releases the rest */
+    }
+    if (front->replier_started) {
+        pthread_join(front->replier, NULL);
+    }
+    front->chores = chores_free(front->chores);
+    session_done(front);
+    front->direct = direct_free(front->direct);
+    daemon_release(&front->daemon);
+    arena_free(front->arena_in);
+    arena_free(front->arena_out);
+    if (front->image_fd >= 0) {
+        close(front->image_fd);
+    }
+    nodes_done(&front->nodes);
+    pending_table_done(&front->pending);
+    close(front->stop_fd);
+    close(front->init_fd);
+    free(front->source);
+    free(front->directory);
+    return r;
+}
+
+/* A mount that failed half-way: nothing was written, the daemon only has to go. */
+static int serve(const FrontConfig *config, int ready_fd) {
+    _cleanup_free_ Front *front = calloc(1, sizeof(*front));
+    int code, r = front == NULL ? -ENOMEM : front_init(front, config, ready_fd);
+
+    if (r < 0) {
+        log_error("%s: %s", config->source, strerror(-r));
+        return FRONT_EXIT_SYSTEM;
+    }
+    code = bring_up(front, config);
+    if (code == FRONT_EXIT_OK) {
+        (void)supervise_log(
+            front); /* what the daemon has to say about the volume, while somebody listens */
+        report_ready(front);
+        supervise_run(front);
+    }
+    r = take_down(front);
+    if (code == FRONT_EXIT_OK && r < 0) {
+        code = FRONT_EXIT_FAIL;
+    }
+    if (r == -ETIMEDOUT) {
+        exit(code);
+    }
+    return code;
+}
+
+/* ---- background ---- */
+
+static int child_outcome(pid_t pid) {
+    int status;
+
+    if (waitpid(pid, &status, 0) < 0) {
+        return FRONT_EXIT_SYSTEM;
+    }
+    if (WIFEXITED(status)) {
+        return WEXITSTATUS(status);
+    }
+    log_error("ended by signal %d before the mount was there", WTERMSIG(status));
+    return WTERMSIG(status) == SIGINT || WTERMSIG(status) == SIGTERM ? FRONT_EXIT_SIGNAL
+                                                                     : FRONT_EXIT_BUG;
+}
+
+static int run_in_background(const FrontConfig *config) {
+    unsigned char code;
+    int fds[2];
+    pid_t pid;
+    ssize_t n;
+
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        log_error("pipe: %m");
+        return FRONT_EXIT_SYSTEM;
+    }
+    pid = fork();
+    if (pid < 0) {
+        log_error("fork: %m");
+        return FRONT_EXIT_SYSTEM;
+    }
+    if (pid == 0) {
+        /* Nothing of the caller's stays open: locks and pipes of his would live on with us. */
+        int ready_fd = dup2(fds[1], 3);
+
+        (void)fcntl(ready_fd, F_SETFD, FD_CLOEXEC);
+        (void)syscall(SYS_close_range, 4, ~0u, 0);
+        (void)setsid();
+        exit(serve(config, ready_fd));
+    }
+    close(fds[1]);
+    do {
+        n = read(fds[0], &code, 1);
+    } while (n < 0 && errno == EINTR);
+    close(fds[0]);
+    return n == 1 ? code : child_outcome(pid);
+}
+
+/* Standard descriptors that the caller closed must not become the image, which log lines would then
+ * be written to. */
+static int fill_standard_fds(void) {
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (fd < 0) {
+            return -errno;
+        }
+    } while (fd <= STDERR_FILENO);
+    close(fd);
+    return 0;
+}
+
+int front_run(const FrontConfig *config) {
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (fill_standard_fds() < 0) {
+        return FRONT_EXIT_SYSTEM;
+    }
+    if (config->options.debug) {
+        log_init("berthfs", LOG_LEVEL_DEBUG);
+    }
+    return config->options.foreground ? serve(config, -1) : run_in_background(config);
+}
