@@ -222,8 +222,33 @@ static void build_state(PowerCut *cut, uint8_t *state, uint32_t epoch) {
     }
 }
 
+/* Two names that share clusters must be two names of one file: the same bytes from the start. */
+static void judge_shared(PowerCut *cut, uint8_t *state, const char *one, const char *other,
+                         uint32_t epoch) {
+    static uint8_t bytes[2][CONTENT_MAX];
+    BlockDevice *device = NULL;
+    Driver driver;
+
+    if (block_memory_new(cut->size, 512, state, &device) != 0 ||
+        driver_mount(&driver, device, "ro") < 0) {
+        die(cut, "the cut state does not mount, epoch", epoch);
+    }
+    int64_t a = driver_read(&driver, one, 0, bytes[0], CONTENT_MAX);
+    int64_t b = driver_read(&driver, other, 0, bytes[1], CONTENT_MAX);
+    /* fsck.fat also reads entries behind a directory's end mark, which are not there for others. */
+    bool one_hidden = (a == -ENOENT && b > 0) || (b == -ENOENT && a > 0);
+    if (!one_hidden && (a <= 0 || b <= 0 || memcmp(bytes[0], bytes[1], (size_t)MIN(a, b)) != 0)) {
+        fprintf(stderr, "power_cut: seed %lu, epoch %u: '%s' (%lld) and '%s' (%lld) are linked\n",
+                cut->seed, epoch, one, (long long)a, other, (long long)b);
+        exit(1);
+    }
+    driver_unmount(&driver);
+    block_free(device);
+}
+
 /* Runs fsck.fat -n and weighs each line. */
-static void judge_checker(PowerCut *cut, const char *path, uint32_t epoch) {
+static void judge_checker(PowerCut *cut, uint8_t *state, const char *path, uint32_t epoch) {
+    static char names[2][1024]; /* the last two lines */
     char command[512], line[1024];
     static char all[16384];
     bool lost = false, two_names = false, bad = false;
@@ -255,6 +280,14 @@ static void judge_checker(PowerCut *cut, const char *path, uint32_t epoch) {
                                             "has the wrong"};
         if (strstr(line, "share clusters") != NULL) {
             two_names = true;
+            names[0][strcspn(names[0], "\n")] = '\0';
+            names[1][strcspn(names[1], "\n")] = '\0';
+            char *and = strstr(names[0], "  and");
+            if (and == NULL || names[0][0] != '/' || names[1][0] != '/') {
+                die(cut, "cannot read what fsck.fat says of shared clusters, epoch", epoch);
+            }
+            *and = '\0';
+            judge_shared(cut, state, names[0] + 1, names[1] + 1, epoch);
         } else if (strstr(line, "There are differences between boot sector") != NULL ||
                    strstr(line, "boot sector and its backup") != NULL) {
             continue; /* the dirty mark lives in the first one only */
@@ -266,6 +299,8 @@ static void judge_checker(PowerCut *cut, const char *path, uint32_t epoch) {
                 bad = bad || strstr(line, grave[i]) != NULL;
             }
         }
+        memcpy(names[0], names[1], sizeof(names[0]));
+        memcpy(names[1], line, sizeof(names[1]));
     }
     int status = pclose(pipe);
     if (bad || !WIFEXITED(status) || WEXITSTATUS(status) > 1) {
@@ -372,7 +407,7 @@ int main(int argc, char **argv) {
         if (pwrite(fd, state, cut.size, 0) != (ssize_t)cut.size) {
             die(&cut, "scratch file", errno);
         }
-        judge_checker(&cut, path, epoch);
+        judge_checker(&cut, state, path, epoch);
         judge_confirmed(&cut, state, path, epoch);
     }
     printf("seed %lu: %u operations, %zu writes in %u epochs, %lu states: %lu clean, %lu with lost "

@@ -40,7 +40,7 @@ void fat_index_drop(FatInode *dir) {
 }
 
 /* FNV-1a over folded units. */
-static uint32_t hash_units(const uint16_t *units, unsigned length) {
+uint32_t fat_name_hash(const uint16_t *units, unsigned length) {
     uint32_t hash = 2166136261u;
 
     for (unsigned i = 0; i < length; i++) {
@@ -87,11 +87,11 @@ static int enter_names(FatIndex *index, const uint16_t *long_name, unsigned long
                        const uint8_t short_name[FAT_SHORT_LENGTH], uint32_t slot) {
     uint16_t units[FAT_SHORT_TEXT_MAX];
     unsigned length = fat_short_text(short_name, 0, units);
-    uint32_t hash = hash_units(units, length);
+    uint32_t hash = fat_name_hash(units, length);
     int r = index_enter(index, hash, slot);
 
     if (r == 0 && long_name != NULL) {
-        uint32_t long_hash = hash_units(long_name, long_length);
+        uint32_t long_hash = fat_name_hash(long_name, long_length);
         if (long_hash != hash) {
             r = index_enter(index, long_hash, slot);
         }
@@ -137,7 +137,7 @@ int fat_index_load(FatInode *dir) {
 int fat_index_find(FatInode *dir, const FatSearch *search, uint32_t skip_slot, FatDirIter *iter,
                    FatDirEntry *ret) {
     const FatIndex *index = dir->index;
-    uint32_t hash = hash_units(search->folded, search->length);
+    uint32_t hash = fat_name_hash(search->folded, search->length);
 
     if (index->capacity == 0) {
         return -ENOENT;

@@ -154,12 +154,12 @@ int fat_inode_unlinked(Txn *txn, FatInode *victim) {
 typedef struct Unlink {
     FatInode *dir, *victim;
     const FsCall *call;
-    uint32_t first_slot, slot;
+    FatSpan span;
 } Unlink;
 
 static int unlink_body(Txn *txn, void *arg) {
     const Unlink *unlink = arg;
-    int r = fat_place_erase(txn, unlink->dir, unlink->first_slot, unlink->slot, FAT_CLASS_ENTRY);
+    int r = fat_place_erase(txn, unlink->dir, &unlink->span, FAT_CLASS_ENTRY);
 
     if (r == 0) {
         r = fat_inode_unlinked(txn, unlink->victim);
@@ -171,22 +171,12 @@ int fat_unlink(FsInode *base, const FsCall *call, const FsName *name, const FsEn
                FsInode *victim) {
     FatInode *dir = fat_inode(base);
     Unlink unlink = {.dir = dir, .victim = fat_inode(victim), .call = call};
-    FatDirIter iter;
-    FatDirEntry found;
     int r;
 
     (void)name; /* the entry says where it is */
     r = unlink.victim->directory ? fat_dir_check_empty(unlink.victim) : 0;
     if (r == 0) {
-        r = fat_dir_entry_at(dir, (uint32_t)MIN(entry->position, UINT32_MAX - 1), &iter, &found);
+        r = fat_place_locate(dir, entry, unlink.victim, &unlink.span);
     }
-    if (r < 0) {
-        return r;
-    }
-    if (found.position != unlink.victim->entry) {
-        return -ESTALE;
-    }
-    unlink.first_slot = found.first_slot;
-    unlink.slot = found.slot;
-    return txn_run(base->fs->cache, call->reply, unlink_body, &unlink);
+    return r < 0 ? r : txn_run(base->fs->cache, call->reply, unlink_body, &unlink);
 }

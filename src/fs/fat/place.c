@@ -3,6 +3,14 @@
  * Room for names in directories: finding free slots and a free short name,
  * growing by zeroed clusters, writing the slots of an entry, erasing them.
  *
+ * Inside a batch only classes are ordered (man berth-recovery.7), which two things
+ * here must not run into. The parts of a long name that lie in another sector than
+ * its short entry are written a class before it and erased a class after it, so a
+ * power cut leaves at most parts without an entry, never an entry that has lost its
+ * name. And a name that was erased in this batch is not written again in it,
+ * elsewhere in the directory: a cut could leave both. That is noted in a table of
+ * hashes (volume->erased_in): a false alarm costs a batch, nothing is missed.
+ *
  * Lock: the directory's, exclusive, from fat_place_find() to the end of the
  * transaction; so places stay free and only the body's writes are repeated.
  */
@@ -214,17 +222,50 @@ static int move_end(Txn *txn, const FatPlace *place) {
     return fat_entry_write(txn, volume, position, &disk, FAT_CLASS_NEW);
 }
 
+/* The bucket of a directory's name; two buckets for an entry, as its names may differ. */
+static uint64_t *erased_bucket(FatInode *dir, uint32_t hash) {
+    FatVolume *volume = fat_inode_volume(dir);
+
+    return &volume->erased_in[(hash ^ dir->chain.first * 2654435761u) % FAT_ERASED_BUCKETS];
+}
+
+static uint32_t short_hash(const uint8_t name[FAT_SHORT_LENGTH]) {
+    uint16_t units[FAT_SHORT_LENGTH];
+
+    for (unsigned i = 0; i < FAT_SHORT_LENGTH; i++) {
+        units[i] = name[i];
+    }
+    return fat_name_hash(units, FAT_SHORT_LENGTH);
+}
+
+/* Remembered although the transaction may abort: then it is a false alarm. */
+static void note_erased(Txn *txn, FatInode *dir, uint32_t hash) {
+    *erased_bucket(dir, hash) = txn_batch(txn) + 1; /* 0 means never */
+}
+
+static int check_erased(Txn *txn, FatInode *dir, uint32_t hash) {
+    return *erased_bucket(dir, hash) == txn_batch(txn) + 1 ? txn_separate(txn) : 0;
+}
+
 int fat_place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry) {
     FatVolume *volume = fat_inode_volume(place->dir);
     const FatNewName *name = place->name;
     uint8_t checksum = fat_short_checksum(name->short_name);
-    int r = place->grow.length > 0 ? grow_directory(txn, place) : 0;
+    int r = check_erased(txn, place->dir, short_hash(name->short_name));
 
+    if (r == 0 && name->needs_long) {
+        r = check_erased(txn, place->dir, fat_name_hash(name->units, name->length));
+    }
+    if (r == 0 && place->grow.length > 0) {
+        r = grow_directory(txn, place);
+    }
     if (r == 0 && place->moves_end) {
         r = move_end(txn, place);
     }
     for (uint32_t i = 0; r == 0 && i < place->slots; i++) {
         FatDiskEntry disk = *entry;
+        uint64_t position = place_position(place, place->slot + i);
+        bool apart = fat_block_of(volume, position) != fat_block_of(volume, place->position);
         if (i + 1 < place->slots) {
             FatDiskLong part;
             fat_long_encode(name->units, name->length, place->slots - 1 - i, checksum, &part);
@@ -233,32 +274,67 @@ int fat_place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry) {
             memcpy(disk.name, name->short_name, sizeof(disk.name));
             disk.nt_flags = 0;
         }
-        r = fat_entry_write(txn, volume, place_position(place, place->slot + i), &disk,
-                            FAT_CLASS_ENTRY);
+        r = fat_entry_write(txn, volume, position, &disk, apart ? FAT_CLASS_LINK : FAT_CLASS_ENTRY);
     }
     return r == 0 ? txn_on_commit(txn, place_written, place) : r;
 }
 
-int fat_place_erase(Txn *txn, FatInode *dir, uint32_t first_slot, uint32_t slot, FatClass class) {
-    FatVolume *volume = fat_inode_volume(dir);
-    const uint8_t deleted = FAT_NAME_DELETED;
+/* ---- erasing ---- */
 
-    fat_index_erased(dir, first_slot); /* a hint: right even if this is aborted */
-    for (uint32_t i = first_slot; i <= slot; i++) {
-        _cleanup_(cache_putp) Buffer *buffer = NULL;
+int fat_place_locate(FatInode *dir, const FsEntry *entry, const FatInode *inode, FatSpan *ret) {
+    FatDirIter iter;
+    FatDirEntry found;
+    int r = fat_dir_entry_at(dir, (uint32_t)MIN(entry->position, UINT32_MAX - 1), &iter, &found);
+
+    if (r < 0) {
+        return r;
+    }
+    if (found.position != inode->entry) {
+        return -ESTALE;
+    }
+    *ret = (FatSpan){.first_slot = found.first_slot, .slot = found.slot};
+    if (found.long_name != NULL) {
+        ret->long_hash = fat_name_hash(found.long_name, found.long_length);
+    }
+    return 0;
+}
+
+static int erase_slot(Txn *txn, FatVolume *volume, uint64_t position, FatClass class) {
+    const uint8_t deleted = FAT_NAME_DELETED;
+    _cleanup_(cache_putp) Buffer *buffer = NULL;
+    int r = cache_get(volume->base.cache, fat_block_of(volume, position), &buffer);
+
+    return r < 0 ? r
+                 : txn_write(txn, buffer, fat_block_offset(volume, position), &deleted, 1, class);
+}
+
+int fat_place_erase(Txn *txn, FatInode *dir, const FatSpan *span, FatClass class) {
+    FatVolume *volume = fat_inode_volume(dir);
+    uint64_t short_position = 0;
+    FatDiskEntry disk;
+    int r;
+
+    if (!fat_dir_slot_position(volume, &dir->chain, span->slot, &short_position)) {
+        return -ERANGE;
+    }
+    r = fat_entry_read(volume, short_position, &disk);
+    if (r < 0) {
+        return r;
+    }
+    fat_index_erased(dir, span->first_slot); /* a hint: right even if this is aborted */
+    note_erased(txn, dir, short_hash(disk.name));
+    if (span->first_slot != span->slot) {
+        note_erased(txn, dir, span->long_hash);
+    }
+    for (uint32_t i = span->first_slot; r == 0 && i <= span->slot; i++) {
         uint64_t position = 0;
-        int r;
+        bool apart;
 
         if (!fat_dir_slot_position(volume, &dir->chain, i, &position)) {
             return -ERANGE;
         }
-        r = cache_get(volume->base.cache, fat_block_of(volume, position), &buffer);
-        if (r == 0) {
-            r = txn_write(txn, buffer, fat_block_offset(volume, position), &deleted, 1, class);
-        }
-        if (r < 0) {
-            return r;
-        }
+        apart = fat_block_of(volume, position) != fat_block_of(volume, short_position);
+        r = erase_slot(txn, volume, position, apart ? class + 1 : class);
     }
-    return 0;
+    return r;
 }

@@ -15,8 +15,7 @@ typedef struct Rename {
     const FsCall *call;
     FatInode *old_dir, *new_dir, *moved;
     FatInode *victim; /* another object that goes away, or NULL */
-    uint32_t old_first, old_slot;
-    uint32_t victim_first, victim_slot;
+    FatSpan old_span, victim_span;
     bool in_place; /* the victim's entry is taken over */
     FatNewName name;
     FatPlace place;
@@ -32,8 +31,7 @@ static int write_new(Txn *txn, Rename *rename, uint64_t *ret_position) {
     }
     if (!rename->in_place) {
         if (rename->victim != NULL) {
-            r = fat_place_erase(txn, rename->new_dir, rename->victim_first, rename->victim_slot,
-                                FAT_CLASS_ENTRY);
+            r = fat_place_erase(txn, rename->new_dir, &rename->victim_span, FAT_CLASS_ENTRY);
         }
         *ret_position = rename->place.position;
         return r < 0 ? r : fat_place_write(txn, &rename->place, &disk);
@@ -77,8 +75,7 @@ static int rename_body(Txn *txn, void *arg) {
     int r = write_new(txn, rename, &position);
 
     if (r == 0) {
-        r = fat_place_erase(txn, rename->old_dir, rename->old_first, rename->old_slot,
-                            FAT_CLASS_OLD);
+        r = fat_place_erase(txn, rename->old_dir, &rename->old_span, FAT_CLASS_OLD);
     }
     if (r == 0 && moved->directory && rename->old_dir != rename->new_dir) {
         r = update_dotdot(txn, rename);
@@ -103,24 +100,6 @@ static int rename_body(Txn *txn, void *arg) {
         moved->entry = position;
     }
     return r;
-}
-
-/* Slots of an entry that the framework found under the same locks. */
-static int locate(FatInode *dir, const FsEntry *entry, const FatInode *inode, uint32_t *ret_first,
-                  uint32_t *ret_slot) {
-    FatDirIter iter;
-    FatDirEntry found;
-    int r = fat_dir_entry_at(dir, (uint32_t)MIN(entry->position, UINT32_MAX - 1), &iter, &found);
-
-    if (r < 0) {
-        return r;
-    }
-    if (found.position != inode->entry) {
-        return -ESTALE;
-    }
-    *ret_first = found.first_slot;
-    *ret_slot = found.slot;
-    return 0;
 }
 
 int fat_rename(FileSystem *fs, const FsCall *call, const FsRename *what) {
@@ -151,16 +130,15 @@ int fat_rename(FileSystem *fs, const FsCall *call, const FsRename *what) {
         r = fat_dir_check_empty(rename.victim);
     }
     if (r == 0) {
-        r = locate(rename.old_dir, &what->moved_entry, rename.moved, &rename.old_first,
-                   &rename.old_slot);
+        r = fat_place_locate(rename.old_dir, &what->moved_entry, rename.moved, &rename.old_span);
     }
     if (r == 0 && rename.victim != NULL) {
-        r = locate(rename.new_dir, &what->victim_entry, rename.victim, &rename.victim_first,
-                   &rename.victim_slot);
+        r = fat_place_locate(rename.new_dir, &what->victim_entry, rename.victim,
+                             &rename.victim_span);
     }
     if (r == 0 && !rename.in_place) {
-        uint32_t skip = itself                  ? rename.old_slot
-                        : rename.victim != NULL ? rename.victim_slot
+        uint32_t skip = itself                  ? rename.old_span.slot
+                        : rename.victim != NULL ? rename.victim_span.slot
                                                 : UINT32_MAX;
         r = fat_place_find(rename.new_dir, &rename.name, skip, &rename.place);
     }

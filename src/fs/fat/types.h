@@ -186,6 +186,8 @@ MAY_YIELD int fat_orphans_finish(FatVolume *volume);
 
 /* ---- the volume and its inodes ---- */
 
+#define FAT_ERASED_BUCKETS 512u
+
 struct FatVolume {
     FileSystem base;
     FatGeometry geo;
@@ -196,6 +198,7 @@ struct FatVolume {
     bool found_dirty;                  /* not cleanly unmounted before us: the mark stays */
     bool marked;                       /* we marked it dirty */
     bool truncated; /* the device is shorter than the volume: read-only for good */
+    uint64_t erased_in[FAT_ERASED_BUCKETS]; /* batches in which names were erased, see place.c */
 };
 
 struct FatInode {
@@ -363,6 +366,8 @@ void fat_search_init_short(FatSearch *search, const uint8_t name[FAT_SHORT_LENGT
 
 /* ---- index.c: the names of a directory, in core ---- */
 
+/* Of folded units. */
+uint32_t fat_name_hash(const uint16_t *units, unsigned length);
 MAY_YIELD int fat_index_load(FatInode *dir);
 void fat_index_drop(FatInode *dir);
 /* The entry that a loaded index has for the search, other than skip_slot. -ENOENT. */
@@ -397,7 +402,17 @@ void fat_place_done(FatPlace *place);
 int fat_place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry);
 /* Directory clusters that were just allocated. */
 int fat_blocks_zero(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count);
-int fat_place_erase(Txn *txn, FatInode *dir, uint32_t first_slot, uint32_t slot, FatClass class);
+
+/* Where an existing entry lies, and what it is called. */
+typedef struct FatSpan {
+    uint32_t first_slot, slot; /* of the long name, of the short entry */
+    uint32_t long_hash;        /* of the folded long name; 0 without one */
+} FatSpan;
+/* The entry that the framework found under the same locks. -ESTALE: it is not inode's. */
+MAY_YIELD int fat_place_locate(FatInode *dir, const FsEntry *entry, const FatInode *inode,
+                               FatSpan *ret);
+/* In a body. */
+int fat_place_erase(Txn *txn, FatInode *dir, const FatSpan *span, FatClass class);
 
 /* ---- names_ops.c, rename.c ---- */
 
