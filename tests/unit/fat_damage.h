@@ -73,6 +73,12 @@ static void try_everything(void) {
     (void)rename_path("tree/file", "tree/other/file", 0);
     (void)remove_path("tree/UPPER.TXT", false);
     (void)remove_path("tree/other", true);
+    (void)call((FSRequest){.type = FS_MSG_SET_XATTR,
+                           .file_id = FS_ROOT_ID,
+                           .name = name_of("user.fat.label"),
+                           .length = 3,
+                           .payload = (const uint8_t *)"NEW",
+                           .payload_length = 3});
     walked = 0;
     walk(FS_ROOT_ID, 0);
 }
@@ -307,7 +313,7 @@ START_TEST(test_random_damage) {
             image[at] = (state >> 13) % 3 == 0 ? (uint8_t)(state >> 20)
                                                : values[(state >> 20) % ARRAY_SIZE(values)];
         }
-        if (mount_try(round % 2 == 0 ? "errors=continue" : "") == 0) {
+        if (mount_try(round % 2 == 0 ? "errors=continue" : "codepage=932") == 0) {
             try_everything();
         }
         (void)unmount_image();

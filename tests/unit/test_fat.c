@@ -6,7 +6,9 @@
  * with every block missing at first and with transactions aborted at every
  * write.
  */
+#include "../../src/fs/fat/types.h"
 #include "fat_damage.h"
+#include "fat_features.h"
 #include "fat_model.h"
 #include "fat_parallel.h"
 #include "fat_support.h"
@@ -595,6 +597,7 @@ int main(void) {
     TCase *volumes = tcase_create("volumes");
     TCase *operations = tcase_create("operations");
     TCase *models = tcase_create("models");
+    TCase *features = tcase_create("features");
     SRunner *runner;
     int failures;
 
@@ -638,6 +641,11 @@ int main(void) {
     tcase_add_loop_test(models, test_model_sweep, 0, 2);
     tcase_add_loop_test(models, test_parallel, 0, 2);
     suite_add_tcase(suite, models);
+
+    tcase_add_checked_fixture(features, NULL, support_done);
+    tcase_set_timeout(features, 60);
+    features_add(features);
+    suite_add_tcase(suite, features);
 
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

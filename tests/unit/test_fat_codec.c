@@ -338,7 +338,7 @@ START_TEST(test_entry) {
         disk.cluster_high = le16_make(0xf001);
         fat_entry_decode(&geo, &disk, &back);
         ck_assert_uint_eq(back.first_cluster, i == 0 ? 0x1234 : 0x1fe34);
-        fat_entry_set_btime(&disk, FAT_TIME_NONE);
+        fat_entry_set_btime(&geo, &disk, FAT_TIME_NONE);
         fat_entry_decode(&geo, &disk, &back);
         ck_assert(back.btime_ns == FAT_TIME_NONE);
     }

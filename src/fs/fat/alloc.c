@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which clusters may be handed out: a bitmap in segments, read from the FAT when
- * a search first comes by. A clear bit means: free in committed state, not
- * reserved, not pending (freed, but not yet forgotten by the image: only
- * fat_alloc_released() clears that bit). Reservations live in core only, and
- * become used in the transaction that links them.
+ * a search comes by. Only so many are kept in core; the others are read again. A clear bit means:
+ * free in committed state, not reserved, not pending (freed, but not yet forgotten by the image:
+ * only fat_alloc_released() clears that bit). Reservations live in core only, and become used in
+ * the transaction that links them.
  *
  * scan_lock: one fiber reads segments at a time. Everything else here happens
  * between suspensions.
@@ -14,12 +14,16 @@
 /* When so many segments hold no run that is long enough, the longest seen will do. */
 #define SEARCH_SEGMENTS 8u
 
+/* Segments whose bits are kept in core: 4 MiB. */
+#define MAPS_MAX 1024u
+
 int fat_alloc_init(FatVolume *volume) {
     FatAlloc *alloc = &volume->alloc;
 
     fiber_mutex_init(&alloc->scan_lock);
     alloc->segment_count = (uint32_t)div_ceil(volume->geo.cluster_count, FAT_SEGMENT_CLUSTERS);
     alloc->segments = calloc(alloc->segment_count, sizeof(*alloc->segments));
+    alloc->map_limit = MAPS_MAX;
     alloc->hint = 2;
     return alloc->segments == NULL ? -ENOMEM : 0;
 }
@@ -28,7 +32,7 @@ void fat_alloc_done(FatVolume *volume) {
     FatAlloc *alloc = &volume->alloc;
 
     for (uint32_t i = 0; alloc->segments != NULL && i < alloc->segment_count; i++) {
-        free(alloc->segments[i]);
+        free(alloc->segments[i].bits);
     }
     free(alloc->segments);
     alloc->segments = NULL;
@@ -37,23 +41,32 @@ void fat_alloc_done(FatVolume *volume) {
 /* The segment of a cluster and its bit there. */
 static FatSegment *segment_of(FatAlloc *alloc, uint32_t cluster, uint32_t *ret_bit) {
     *ret_bit = (cluster - 2) % FAT_SEGMENT_CLUSTERS;
-    return alloc->segments[(cluster - 2) / FAT_SEGMENT_CLUSTERS];
+    return &alloc->segments[(cluster - 2) / FAT_SEGMENT_CLUSTERS];
 }
 
 static void mark_available(FatVolume *volume, uint32_t cluster, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t bit;
         FatSegment *segment = segment_of(&volume->alloc, cluster + i, &bit);
-        if (segment != NULL && bitmap_test(segment->bits, bit)) {
+        if (segment->bits != NULL) {
+            if (!bitmap_test(segment->bits, bit)) {
+                continue;
+            }
             bitmap_clear(segment->bits, bit);
-            segment->available += segment->scanned;
         }
+        segment->available += segment->counted;
     }
 }
 
-static void mark_taken(FatSegment *segment, uint32_t bit, uint32_t count) {
+static void mark_reserved(FatSegment *segment, uint32_t bit, uint32_t count) {
     bitmap_set_range(segment->bits, bit, count);
     segment->available -= count;
+    segment->reserved += count;
+}
+
+/* The part of a run that lies in the segment of its first cluster. */
+static uint32_t part_in_segment(uint32_t cluster, uint32_t count) {
+    return MIN(count, FAT_SEGMENT_CLUSTERS - (cluster - 2) % FAT_SEGMENT_CLUSTERS);
 }
 
 /* ---- reading the FAT ---- */
@@ -89,7 +102,7 @@ static void count_free(FatVolume *volume) {
         alloc->reserved + cache_pending_blocks(volume->base.cache) / volume->geo.cluster_sectors;
 
     for (uint32_t i = 0; i < alloc->segment_count; i++) {
-        free_count += alloc->segments[i]->available;
+        free_count += alloc->segments[i].available;
     }
     alloc->free_count = (uint32_t)free_count;
     alloc->free_known = true;
@@ -101,7 +114,6 @@ static int segment_read(FatVolume *volume, FatSegment *segment, uint32_t index) 
     uint32_t done = 0;
 
     (void)fat_table_prefetch(volume, base + 2, clusters);
-    memset(segment->bits, 0, sizeof(segment->bits));
     while (done < clusters) {
         PendingMark mark = {.volume = volume, .segment = segment, .first = base + 2 + done};
         int r =
@@ -119,33 +131,67 @@ static int segment_read(FatVolume *volume, FatSegment *segment, uint32_t index) 
     }
     segment->available =
         (uint32_t)(FAT_SEGMENT_CLUSTERS - bitmap_count_set(segment->bits, FAT_SEGMENT_CLUSTERS));
-    segment->scanned = true;
+    segment->ready = true;
     return 0;
 }
 
-/* The segment, read. */
+static void segment_drop(FatAlloc *alloc, FatSegment *segment) {
+    free(segment->bits);
+    segment->bits = NULL;
+    segment->ready = false;
+    alloc->map_count -= 1;
+}
+
+/* Makes room for one more. Where everything is reserved, there will be more than planned. */
+static void drop_one(FatAlloc *alloc) {
+    for (uint32_t i = 0; i < alloc->segment_count && alloc->map_count >= alloc->map_limit; i++) {
+        FatSegment *segment = &alloc->segments[alloc->hand];
+        alloc->hand = (alloc->hand + 1) % alloc->segment_count;
+        if (segment->bits != NULL && segment->reserved == 0) {
+            segment_drop(alloc, segment);
+        }
+    }
+}
+
+static int segment_load(FatVolume *volume, FatSegment *segment, uint32_t index) {
+    FatAlloc *alloc = &volume->alloc;
+    int r;
+
+    drop_one(alloc);
+    segment->bits = calloc(BITMAP_WORDS(FAT_SEGMENT_CLUSTERS), sizeof(*segment->bits));
+    if (segment->bits == NULL) {
+        return -ENOMEM;
+    }
+    alloc->map_count += 1;
+    r = segment_read(volume, segment, index);
+    if (r < 0) {
+        segment_drop(alloc, segment);
+        return r;
+    }
+    if (!segment->counted) {
+        segment->counted = true;
+        if (++alloc->counted_count == alloc->segment_count) {
+            count_free(volume);
+        }
+    }
+    return 0;
+}
+
+/* The segment with its bits, which are there until the caller suspends. */
 static int segment_get(FatVolume *volume, uint32_t index, FatSegment **ret) {
     FatAlloc *alloc = &volume->alloc;
+    FatSegment *segment = &alloc->segments[index];
     int r = 0;
 
-    if (alloc->segments[index] == NULL || !alloc->segments[index]->scanned) {
+    if (!segment->ready) {
         fiber_mutex_lock(&alloc->scan_lock);
-        if (alloc->segments[index] == NULL) {
-            alloc->segments[index] = calloc(1, sizeof(FatSegment));
-            if (alloc->segments[index] == NULL) {
-                r = -ENOMEM;
-            }
-        }
-        if (r == 0 && !alloc->segments[index]->scanned) {
-            r = segment_read(volume, alloc->segments[index], index);
-            if (r == 0 && ++alloc->scanned_count == alloc->segment_count) {
-                count_free(volume);
-            }
+        if (!segment->ready) {
+            r = segment_load(volume, segment, index);
         }
         fiber_mutex_unlock(&alloc->scan_lock);
     }
     if (r == 0) {
-        *ret = alloc->segments[index];
+        *ret = segment;
     }
     return r;
 }
@@ -153,13 +199,12 @@ static int segment_get(FatVolume *volume, uint32_t index, FatSegment **ret) {
 /* ---- reserving ---- */
 
 typedef struct Found {
-    FatSegment *segment;
     uint32_t index; /* of the segment */
     uint32_t bit, count;
 } Found;
 
 /* The first run of at least `want`, or else the longest, if it beats *best. True: long enough. */
-static bool segment_search(FatSegment *segment, uint32_t index, uint32_t from, uint32_t want,
+static bool segment_search(const FatSegment *segment, uint32_t index, uint32_t from, uint32_t want,
                            Found *best) {
     uint64_t bit = from;
 
@@ -171,7 +216,7 @@ static bool segment_search(FatSegment *segment, uint32_t index, uint32_t from, u
         }
         end = bitmap_find_set(segment->bits, bit, MIN(bit + want, FAT_SEGMENT_CLUSTERS));
         if (end - bit > best->count) {
-            *best = (Found){segment, index, (uint32_t)bit, (uint32_t)(end - bit)};
+            *best = (Found){index, (uint32_t)bit, (uint32_t)(end - bit)};
             if (best->count == want) {
                 return true;
             }
@@ -199,12 +244,15 @@ static int search(FatVolume *volume, uint32_t goal, uint32_t want, Found *best) 
         if (!bitmap_test(segment->bits, bit)) {
             uint64_t end = bitmap_find_set(segment->bits, bit,
                                            MIN((uint64_t)bit + want, FAT_SEGMENT_CLUSTERS));
-            *best = (Found){segment, index, bit, (uint32_t)(end - bit)};
+            *best = (Found){index, bit, (uint32_t)(end - bit)};
             return 0;
         }
     }
     for (uint32_t i = 0; i <= alloc->segment_count; i++) {
         uint32_t index = (first + i) % alloc->segment_count;
+        if (alloc->segments[index].counted && alloc->segments[index].available == 0) {
+            continue; /* full: not worth reading again */
+        }
         r = segment_get(volume, index, &segment);
         if (r < 0) {
             return r;
@@ -224,6 +272,7 @@ static int reserve_run(FatVolume *volume, uint32_t goal, uint32_t want, FatRunLi
 
     for (;;) {
         Found best = {.count = 0};
+        FatSegment *segment;
         uint32_t cluster;
         int r = search(volume, goal, want, &best);
 
@@ -238,8 +287,12 @@ static int reserve_run(FatVolume *volume, uint32_t goal, uint32_t want, FatRunLi
         if (r < 0) {
             return r;
         }
-        /* The search may have suspended after it saw this run. */
-        if (bitmap_find_set(best.segment->bits, best.bit, best.bit + best.count) !=
+        r = segment_get(volume, best.index, &segment); /* it may have been dropped again */
+        if (r < 0) {
+            return r;
+        }
+        /* Somebody else may have come since the search saw this run. */
+        if (bitmap_find_set(segment->bits, best.bit, best.bit + best.count) !=
             best.bit + best.count) {
             continue;
         }
@@ -248,7 +301,7 @@ static int reserve_run(FatVolume *volume, uint32_t goal, uint32_t want, FatRunLi
         if (r < 0) {
             return r;
         }
-        mark_taken(best.segment, best.bit, best.count);
+        mark_reserved(segment, best.bit, best.count);
         alloc->reserved += best.count;
         alloc->hint = cluster + best.count;
         if (!fat_cluster_valid(&volume->geo, alloc->hint)) {
@@ -275,25 +328,41 @@ int fat_alloc_reserve(FatVolume *volume, uint32_t goal, uint32_t want, FatRunLis
 }
 
 void fat_alloc_release(FatVolume *volume, const FatRunList *list, uint32_t from) {
+    FatAlloc *alloc = &volume->alloc;
+
     while (from < list->length) {
         const FatRun *run = fat_runs_find(list, from);
-        uint32_t skip = from - run->index;
+        uint32_t cluster = run->cluster + (from - run->index);
+        uint32_t part = part_in_segment(cluster, run->index + run->count - from);
+        uint32_t bit;
+        FatSegment *segment = segment_of(alloc, cluster, &bit);
 
-        mark_available(volume, run->cluster + skip, run->count - skip);
-        assert(volume->alloc.reserved >= run->count - skip);
-        volume->alloc.reserved -= run->count - skip;
-        from += run->count - skip;
+        mark_available(volume, cluster, part);
+        assert(alloc->reserved >= part && segment->reserved >= part);
+        alloc->reserved -= part;
+        segment->reserved -= part;
+        from += part;
     }
 }
 
 /* ---- inside transactions ---- */
 
-int fat_alloc_use(Txn *txn, FatVolume *volume, uint32_t count) {
+int fat_alloc_use(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count) {
     FatAlloc *alloc = &volume->alloc;
     int r = txn_save(txn, &alloc->reserved, sizeof(alloc->reserved));
 
     if (r == 0) {
         r = txn_save(txn, &alloc->free_count, sizeof(alloc->free_count));
+    }
+    for (uint32_t done = 0, part; r == 0 && done < count; done += part) {
+        uint32_t bit;
+        FatSegment *segment = segment_of(alloc, cluster + done, &bit);
+        part = part_in_segment(cluster + done, count - done);
+        r = txn_save(txn, &segment->reserved, sizeof(segment->reserved));
+        if (r == 0) {
+            assert(segment->reserved >= part);
+            segment->reserved -= part;
+        }
     }
     if (r < 0) {
         return r;
@@ -303,6 +372,17 @@ int fat_alloc_use(Txn *txn, FatVolume *volume, uint32_t count) {
     alloc->reserved -= count;
     alloc->free_count -= MIN(count, alloc->free_count);
     return 0;
+}
+
+int fat_alloc_use_list(Txn *txn, FatVolume *volume, const FatRunList *list, uint32_t count) {
+    int r = 0;
+
+    for (uint32_t i = 0; r == 0 && count > 0; i++) {
+        uint32_t part = MIN(list->runs[i].count, count);
+        r = fat_alloc_use(txn, volume, list->runs[i].cluster, part);
+        count -= part;
+    }
+    return r;
 }
 
 int fat_alloc_free(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count) {
@@ -340,7 +420,7 @@ int fat_alloc_count(FatVolume *volume, uint32_t *ret_free) {
 
     for (uint32_t i = 0; i < alloc->segment_count && !alloc->free_known; i++) {
         FatSegment *segment;
-        int r = segment_get(volume, i, &segment);
+        int r = alloc->segments[i].counted ? 0 : segment_get(volume, i, &segment);
         if (r < 0) {
             return r;
         }

@@ -8,11 +8,14 @@
  * Locks: the inode's lock exclusive.
  */
 #include "types.h"
+#include <linux/falloc.h>
 
 /* Clusters freed together with the cut. */
 #define CUT_FREES_MAX 1024u
 
 void fat_entry_apply(FatInode *inode, const FsSetattr *set, FatDiskEntry *disk) {
+    const FatGeometry *geo = &fat_inode_volume(inode)->geo;
+
     /* Of all bits only "nobody may write" can be kept, and that for files. */
     if (set->mask & FS_SET_MODE && !inode->directory) {
         if (set->mode & 0222) {
@@ -22,13 +25,13 @@ void fat_entry_apply(FatInode *inode, const FsSetattr *set, FatDiskEntry *disk) 
         }
     }
     if (set->mask & FS_SET_ATIME) {
-        fat_entry_set_atime(disk, set->atime_ns);
+        fat_entry_set_atime(geo, disk, set->atime_ns);
     }
     if (set->mask & FS_SET_MTIME) {
-        fat_entry_set_mtime(disk, set->mtime_ns);
+        fat_entry_set_mtime(geo, disk, set->mtime_ns);
     }
     if (set->mask & FS_SET_BTIME) {
-        fat_entry_set_btime(disk, set->btime_ns);
+        fat_entry_set_btime(geo, disk, set->btime_ns);
     }
 }
 
@@ -83,7 +86,7 @@ static int change_body(Txn *txn, void *arg) {
     if (change->set->mask & FS_SET_SIZE) {
         disk.size = le32_make((uint32_t)change->set->size);
         disk.attributes |= FAT_ATTR_ARCHIVE;
-        fat_entry_set_mtime(&disk, change->call->time_ns);
+        fat_entry_set_mtime(&volume->geo, &disk, change->call->time_ns);
         if (change->keep == 0) {
             fat_entry_set_cluster(&volume->geo, &disk, 0);
         }
@@ -128,6 +131,7 @@ static int shrink(FatInode *inode, const FsCall *call, const FsSetattr *set) {
     FatChain *chain = &inode->chain;
     int r;
 
+    inode->kept = 0;
     fat_unreserve(&inode->base, 0);
     r = fat_chain_load(volume, chain, UINT32_MAX, true);
     if (r < 0) {
@@ -140,6 +144,7 @@ static int shrink(FatInode *inode, const FsCall *call, const FsSetattr *set) {
                               "only %u clusters are allocated", chain->runs.length);
     }
     change.drop = chain->runs.length - change.keep;
+    fat_table_prefetch_write(volume, &chain->runs, change.keep, MIN(change.drop, CUT_FREES_MAX));
     if (change.drop <= CUT_FREES_MAX) {
         r = txn_run(volume->base.cache, call->reply, change_body, &change);
         if (r != -E2BIG || change.drop == 0) {
@@ -192,14 +197,29 @@ int fat_setattr(FsInode *base, const FsCall *call, const FsSetattr *set) {
 
 int fat_fallocate(FsInode *base, const FsCall *call, uint32_t mode, uint64_t offset,
                   uint64_t length) {
+    FatInode *inode = fat_inode(base);
     uint64_t end;
+    int r;
 
-    if (mode != 0) {
+    if (mode & ~(uint32_t)FALLOC_FL_KEEP_SIZE) {
         return -EOPNOTSUPP;
     }
     if (!u64_add(offset, length, &end) || end > FAT_FILE_SIZE_MAX) {
         return -EFBIG;
     }
-    /* Inside the size everything is allocated already. */
-    return end > base->attr.size ? grow(fat_inode(base), call, end, NULL) : 0;
+    if (end <= base->attr.size) {
+        return 0; /* inside the size everything is allocated already */
+    }
+    if (!(mode & FALLOC_FL_KEEP_SIZE)) {
+        return grow(inode, call, end, NULL);
+    }
+    /* An entry must not have more clusters than its size needs: this is a promise in core only,
+     * kept until the file is truncated or nobody knows it any more. */
+    r = fat_reserve(base, end);
+    if (r == 0) {
+        inode->kept = MAX(inode->kept, fat_clusters_for(fat_inode_volume(inode), end));
+    } else {
+        fat_unreserve(base, base->attr.size);
+    }
+    return r;
 }

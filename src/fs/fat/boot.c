@@ -57,6 +57,7 @@ static int decode_sizes(const FatDiskBpb *bpb, FatGeometry *geo, Corruption *cor
         return corruption_set(corruption, BOOT, 0, "BPB_Media", bpb->media,
                               "must be 0xf0 or 0xf8 to 0xff");
     }
+    geo->media = bpb->media;
     geo->root_entries = le16_get(bpb->root_entries);
     geo->total_sectors = le16_get(bpb->total_sectors16);
     if (geo->total_sectors == 0) {
@@ -71,6 +72,7 @@ static int decode_sizes(const FatDiskBpb *bpb, FatGeometry *geo, Corruption *cor
 /* The fields that only FAT32 has. */
 static int decode_wide(const FatDiskBoot32 *disk, FatGeometry *geo, Corruption *corruption) {
     unsigned flags = le16_get(disk->flags);
+    uint32_t backup = le16_get(disk->backup_sector);
 
     geo->fat_sectors = le32_get(disk->fat_size32);
     if (geo->fat_sectors == 0) {
@@ -96,6 +98,13 @@ static int decode_wide(const FatDiskBoot32 *disk, FatGeometry *geo, Corruption *
     geo->fsinfo_sector = le16_get(disk->fsinfo_sector);
     if (geo->fsinfo_sector >= geo->reserved_sectors) {
         geo->fsinfo_sector = 0; /* 0xffff is a documented "none" */
+    }
+    if (backup < geo->reserved_sectors) {
+        geo->boot_backup = backup;
+    }
+    if (geo->fsinfo_sector != 0 && backup > geo->fsinfo_sector &&
+        backup + geo->fsinfo_sector < geo->reserved_sectors) {
+        geo->fsinfo_backup = backup + geo->fsinfo_sector;
     }
     return 0;
 }

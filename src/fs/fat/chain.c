@@ -191,6 +191,9 @@ static int chain_step(FatVolume *volume, FatChain *chain, bool writing) {
     if (r < 0) {
         return r;
     }
+    if (!writing && next != FAT_CELL_END && !fat_cluster_valid(&volume->geo, next)) {
+        (void)fat_table_second_opinion(volume, last + count, &next);
+    }
     if (chain->runs.length != known || chain->complete || chain->damaged) {
         return 0; /* somebody else walked on meanwhile */
     }
@@ -321,6 +324,7 @@ int fat_chain_reclaim(FatVolume *volume, FatChain *chain, uint64_t object, TxnOb
     do {
         int r;
         step.count = MIN(chain->runs.length - step.from, limit);
+        fat_table_prefetch_write(volume, &chain->runs, step.from, step.count);
         r = txn_run(volume->base.cache, NULL, reclaim_body, &step);
         if (r == -E2BIG && limit > 1) {
             limit /= 2;

@@ -132,14 +132,15 @@ void fat_entry_decode(const FatGeometry *geo, const FatDiskEntry *disk, FatEntry
         ret->first_cluster |= (uint32_t)(le16_get(disk->cluster_high) & 0x0fff) << 16;
     }
     ret->size = le32_get(disk->size);
-    ret->mtime_ns = fat_time_decode(disk->write_date, disk->write_time, 0);
+    ret->mtime_ns = fat_time_decode(disk->write_date, disk->write_time, 0) - geo->time_offset_ns;
     ret->atime_ns = le16_get(disk->access_date) == 0
                         ? ret->mtime_ns
-                        : fat_time_decode(disk->access_date, midnight, 0);
+                        : fat_time_decode(disk->access_date, midnight, 0) - geo->time_offset_ns;
     ret->btime_ns =
         le16_get(disk->create_date) == 0
             ? FAT_TIME_NONE
-            : fat_time_decode(disk->create_date, disk->create_time, disk->create_tenths);
+            : fat_time_decode(disk->create_date, disk->create_time, disk->create_tenths) -
+                  geo->time_offset_ns;
 }
 
 void fat_entry_set_cluster(const FatGeometry *geo, FatDiskEntry *disk, uint32_t cluster) {
@@ -149,26 +150,34 @@ void fat_entry_set_cluster(const FatGeometry *geo, FatDiskEntry *disk, uint32_t 
     }
 }
 
-void fat_entry_set_mtime(FatDiskEntry *disk, int64_t ns) {
-    uint8_t tenths;
+/* Out of range either way: the encoder clamps. */
+static int64_t local_time(const FatGeometry *geo, int64_t ns) {
+    int64_t local;
 
-    fat_time_encode(ns, &disk->write_date, &disk->write_time, &tenths);
+    return __builtin_add_overflow(ns, geo->time_offset_ns, &local) ? ns : local;
 }
 
-void fat_entry_set_atime(FatDiskEntry *disk, int64_t ns) {
+void fat_entry_set_mtime(const FatGeometry *geo, FatDiskEntry *disk, int64_t ns) {
+    uint8_t tenths;
+
+    fat_time_encode(local_time(geo, ns), &disk->write_date, &disk->write_time, &tenths);
+}
+
+void fat_entry_set_atime(const FatGeometry *geo, FatDiskEntry *disk, int64_t ns) {
     uint8_t tenths;
     le16 time;
 
-    fat_time_encode(ns, &disk->access_date, &time, &tenths);
+    fat_time_encode(local_time(geo, ns), &disk->access_date, &time, &tenths);
 }
 
-void fat_entry_set_btime(FatDiskEntry *disk, int64_t ns) {
+void fat_entry_set_btime(const FatGeometry *geo, FatDiskEntry *disk, int64_t ns) {
     if (ns == FAT_TIME_NONE) {
         disk->create_date = disk->create_time = le16_make(0);
         disk->create_tenths = 0;
         return;
     }
-    fat_time_encode(ns, &disk->create_date, &disk->create_time, &disk->create_tenths);
+    fat_time_encode(local_time(geo, ns), &disk->create_date, &disk->create_time,
+                    &disk->create_tenths);
 }
 
 void fat_entry_encode(const FatGeometry *geo, const FatEntry *entry, FatDiskEntry *ret) {
@@ -177,9 +186,9 @@ void fat_entry_encode(const FatGeometry *geo, const FatEntry *entry, FatDiskEntr
     memcpy(disk.name, entry->name, sizeof(disk.name));
     fat_entry_set_cluster(geo, &disk, entry->first_cluster);
     disk.size = le32_make(entry->size);
-    fat_entry_set_mtime(&disk, entry->mtime_ns);
-    fat_entry_set_atime(&disk, entry->atime_ns);
-    fat_entry_set_btime(&disk, entry->btime_ns);
+    fat_entry_set_mtime(geo, &disk, entry->mtime_ns);
+    fat_entry_set_atime(geo, &disk, entry->atime_ns);
+    fat_entry_set_btime(geo, &disk, entry->btime_ns);
     *ret = disk;
 }
 

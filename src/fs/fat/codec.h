@@ -36,6 +36,11 @@ typedef struct FatGeometry {
     bool has_volume_id, has_label;
     uint32_t volume_id;
     uint8_t label[FAT_SHORT_LENGTH];
+    uint32_t boot_backup;   /* the boot sector's copy (FAT32); 0: none */
+    uint32_t fsinfo_backup; /* FSInfo's copy beside the boot sector's; 0: none */
+    uint8_t media;
+    /* Local time, which is what entries hold, minus UTC. Not in the boot sector: the mount says. */
+    int64_t time_offset_ns;
 } FatGeometry;
 
 /* Does it look as if somebody had meant it to be FAT? Decides between "not ours" and "broken". */
@@ -62,7 +67,8 @@ typedef struct FatFsinfo {
 int fat_fsinfo_decode(const FatGeometry *geo, const FatDiskFsinfo *disk, FatFsinfo *ret,
                       Corruption *corruption);
 
-/* Nanoseconds since 1970, UTC. What a date cannot hold (day 0, month 15) is clamped. */
+/* Nanoseconds since 1970, of the time that is stored. What a date cannot hold (day 0, month 15) is
+ * clamped. */
 #define FAT_TIME_NONE INT64_MIN
 int64_t fat_time_decode(le16 date, le16 time, uint8_t tenths);
 /* Years outside 1980 to 2107 are clamped. tenths counts 10 ms. */
@@ -79,9 +85,9 @@ typedef struct FatEntry {
 void fat_entry_decode(const FatGeometry *geo, const FatDiskEntry *disk, FatEntry *ret);
 void fat_entry_encode(const FatGeometry *geo, const FatEntry *entry, FatDiskEntry *ret);
 void fat_entry_set_cluster(const FatGeometry *geo, FatDiskEntry *disk, uint32_t cluster);
-void fat_entry_set_mtime(FatDiskEntry *disk, int64_t ns);
-void fat_entry_set_atime(FatDiskEntry *disk, int64_t ns);
-void fat_entry_set_btime(FatDiskEntry *disk, int64_t ns);
+void fat_entry_set_mtime(const FatGeometry *geo, FatDiskEntry *disk, int64_t ns);
+void fat_entry_set_atime(const FatGeometry *geo, FatDiskEntry *disk, int64_t ns);
+void fat_entry_set_btime(const FatGeometry *geo, FatDiskEntry *disk, int64_t ns);
 
 typedef enum FatSlotKind {
     FAT_SLOT_END, /* free, and so are all that follow */

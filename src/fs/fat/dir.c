@@ -212,7 +212,8 @@ int fat_dir_check_empty(FatInode *dir) {
     return r > 0 ? -ENOTEMPTY : r;
 }
 
-int fat_dir_find_label(FatVolume *volume, const FatChain *root, uint8_t ret[FAT_SHORT_LENGTH]) {
+int fat_dir_find_label(FatVolume *volume, const FatChain *root, uint8_t ret[FAT_SHORT_LENGTH],
+                       uint64_t *ret_position) {
     FatDirIter iter;
     int r = -ENOENT;
 
@@ -233,6 +234,9 @@ int fat_dir_find_label(FatVolume *volume, const FatChain *root, uint8_t ret[FAT_
         }
         if (kind == FAT_SLOT_LABEL) {
             memcpy(ret, disk->name, FAT_SHORT_LENGTH);
+            if (ret_position != NULL) {
+                *ret_position = position;
+            }
             r = 0;
             break;
         }
@@ -278,7 +282,7 @@ int fat_lookup(FsInode *base, const FsName *name, FsEntry *ret) {
     FatDirEntry entry;
     FsEntry found;
     char text[FS_NAME_MAX + 1];
-    int r = fat_search_init(&search, name, volume->base.options.case_exact);
+    int r = fat_search_init(&search, volume->codepage, name, volume->base.options.case_exact);
 
     if (r < 0) {
         return r;
@@ -296,7 +300,7 @@ int fat_lookup(FsInode *base, const FsName *name, FsEntry *ret) {
         return r;
     }
     found.position = entry.slot;
-    found.exact = fat_name_display(&entry, text) == name->length &&
+    found.exact = fat_name_display(volume->codepage, &entry, text) == name->length &&
                   memcmp(text, name->text, name->length) == 0;
     r = fat_identity_settle(volume, entry.position, &found.file_id);
     if (r == 0) {
@@ -311,7 +315,7 @@ static int emit_entry(FatInode *dir, const FatDirEntry *entry, FsDirEmit *emit) 
     bool directory = entry->entry.attributes & FAT_ATTR_DIRECTORY;
     FsDirEntry out = {
         .name = name,
-        .name_length = fat_name_display(entry, name),
+        .name_length = fat_name_display(volume->codepage, entry, name),
         .cookie = (uint64_t)entry->slot + 1 + COOKIE_BASE,
         .position = entry->slot,
         .type = directory ? FS_TYPE_DIRECTORY : FS_TYPE_FILE,

@@ -83,10 +83,11 @@ static int index_enter(FatIndex *index, uint32_t hash, uint32_t slot) {
 }
 
 /* Both names of an entry. long_name may be NULL. */
-static int enter_names(FatIndex *index, const uint16_t *long_name, unsigned long_length,
-                       const uint8_t short_name[FAT_SHORT_LENGTH], uint32_t slot) {
+static int enter_names(FatInode *dir, FatIndex *index, const uint16_t *long_name,
+                       unsigned long_length, const uint8_t short_name[FAT_SHORT_LENGTH],
+                       uint32_t slot) {
     uint16_t units[FAT_SHORT_TEXT_MAX];
-    unsigned length = fat_short_text(short_name, 0, units);
+    unsigned length = fat_short_text(fat_inode_volume(dir)->codepage, short_name, 0, units);
     uint32_t hash = fat_name_hash(units, length);
     int r = index_enter(index, hash, slot);
 
@@ -108,8 +109,8 @@ static int index_build(FatInode *dir, FatIndex *index) {
     do {
         r = fat_dir_iter_next(&iter, &entry);
         if (r > 0) {
-            int entered = enter_names(index, entry.long_name, entry.long_length, entry.entry.name,
-                                      entry.slot);
+            int entered = enter_names(dir, index, entry.long_name, entry.long_length,
+                                      entry.entry.name, entry.slot);
             r = entered < 0 ? entered : 1;
         }
     } while (r > 0);
@@ -168,8 +169,8 @@ void fat_index_added(FatInode *dir, const FatNewName *name, uint32_t slot, uint3
     if (index == NULL) {
         return;
     }
-    if (enter_names(index, name->needs_long ? name->units : NULL, name->length, name->short_name,
-                    slot + slots - 1) < 0) {
+    if (enter_names(dir, index, name->needs_long ? name->units : NULL, name->length,
+                    name->short_name, slot + slots - 1) < 0) {
         fat_index_drop(dir);
         return;
     }

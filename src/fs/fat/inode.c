@@ -131,7 +131,7 @@ int fat_inode_touch(Txn *txn, FatInode *inode, int64_t time_ns) {
     if (r < 0) {
         return r;
     }
-    fat_entry_set_mtime(&disk, time_ns);
+    fat_entry_set_mtime(&fat_inode_volume(inode)->geo, &disk, time_ns);
     return fat_inode_entry_put(txn, inode, &disk);
 }
 

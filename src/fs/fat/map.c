@@ -119,7 +119,10 @@ void fat_unreserve(FsInode *base, uint64_t keep_end) {
     FatVolume *volume = fat_inode_volume(inode);
     uint64_t keep = (keep_end + volume->geo.cluster_size - 1) >> volume->geo.cluster_shift;
     uint32_t linked = inode->chain.runs.length;
-    uint32_t from = keep > linked ? (uint32_t)MIN(keep - linked, inode->reserved.length) : 0;
+    uint32_t from;
+
+    keep = MAX(keep, inode->kept);
+    from = keep > linked ? (uint32_t)MIN(keep - linked, inode->reserved.length) : 0;
 
     fat_alloc_release(volume, &inode->reserved, from);
     fat_runs_truncate(&inode->reserved, from);
@@ -176,7 +179,7 @@ static int link_reserved(Txn *txn, const Commit *commit) {
             return r;
         }
     }
-    return fat_alloc_use(txn, volume, commit->link);
+    return fat_alloc_use_list(txn, volume, &inode->reserved, commit->link);
 }
 
 static int commit_body(Txn *txn, void *arg) {
@@ -209,7 +212,7 @@ static int commit_body(Txn *txn, void *arg) {
     if (commit->visible) {
         disk.size = le32_make((uint32_t)MAX(commit->size, inode->base.attr.size));
         disk.attributes |= FAT_ATTR_ARCHIVE;
-        fat_entry_set_mtime(&disk, commit->time_ns);
+        fat_entry_set_mtime(&volume->geo, &disk, commit->time_ns);
         if (commit->set != NULL) {
             fat_entry_apply(inode, commit->set, &disk);
         }
@@ -231,6 +234,7 @@ int fat_grow_commit(FatInode *inode, const FsCall *call, uint64_t size, const Fs
         assert(rest <= inode->reserved.length);
         commit.link = MIN(rest, limit);
         commit.visible = commit.link == rest;
+        fat_table_prefetch_write(volume, &inode->reserved, 0, commit.link);
         r = fat_runs_room(&inode->chain.runs, inode->reserved.count);
         if (r == 0) {
             r = txn_run(volume->base.cache, commit.visible ? call->reply : NULL, commit_body,

@@ -6,7 +6,6 @@
  * '/') gives way to the short one. Rules: fatgen103, "Long directory entries",
  * "Name limits and character sets", "Generating 8-dot-3 names". Pure.
  */
-#include "codepage.h"
 #include "types.h"
 
 #define BASE_LENGTH 8u
@@ -16,14 +15,22 @@
 
 /* ---- short names as text ---- */
 
-static uint16_t short_unit(uint8_t byte, bool lower) {
-    if (byte < 0x20 || byte == '/' || byte == 0x7f) {
-        return '_';
+/* One part of a short name; returns the units, at most one for each byte. */
+static unsigned part_text(const FatCodepage *page, const uint8_t *bytes, unsigned length,
+                          bool lower, uint16_t *out) {
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < length;) {
+        uint16_t unit;
+        i += fat_codepage_decode(page, bytes + i, length - i, &unit);
+        if (unit < 0x20 || unit == '/' || unit == 0x7f) {
+            unit = '_';
+        } else if (lower && unit >= 'A' && unit <= 'Z') {
+            unit = (uint16_t)(unit + ('a' - 'A'));
+        }
+        out[count++] = unit;
     }
-    if (lower && byte >= 'A' && byte <= 'Z') {
-        return (uint16_t)(byte + ('a' - 'A'));
-    }
-    return fat_codepage_decode(byte);
+    return count;
 }
 
 static unsigned trimmed_length(const uint8_t *bytes, unsigned length) {
@@ -33,21 +40,22 @@ static unsigned trimmed_length(const uint8_t *bytes, unsigned length) {
     return length;
 }
 
-unsigned fat_short_text(const uint8_t name[FAT_SHORT_LENGTH], uint8_t nt_flags,
-                        uint16_t out[FAT_SHORT_TEXT_MAX]) {
+unsigned fat_short_text(const FatCodepage *page, const uint8_t name[FAT_SHORT_LENGTH],
+                        uint8_t nt_flags, uint16_t out[FAT_SHORT_TEXT_MAX]) {
     unsigned base = trimmed_length(name, BASE_LENGTH);
     unsigned extension = trimmed_length(name + BASE_LENGTH, EXTENSION_LENGTH);
-    unsigned length = 0;
+    uint8_t bytes[FAT_SHORT_LENGTH];
+    unsigned length;
 
-    for (unsigned i = 0; i < base; i++) {
-        uint8_t byte = i == 0 && name[0] == FAT_NAME_KANJI_E5 ? FAT_NAME_DELETED : name[i];
-        out[length++] = short_unit(byte, nt_flags & FAT_NT_LOWER_BASE);
+    memcpy(bytes, name, sizeof(bytes));
+    if (bytes[0] == FAT_NAME_KANJI_E5) {
+        bytes[0] = FAT_NAME_DELETED;
     }
+    length = part_text(page, bytes, base, nt_flags & FAT_NT_LOWER_BASE, out);
     if (extension > 0) {
         out[length++] = '.';
-        for (unsigned i = 0; i < extension; i++) {
-            out[length++] = short_unit(name[BASE_LENGTH + i], nt_flags & FAT_NT_LOWER_EXTENSION);
-        }
+        length += part_text(page, bytes + BASE_LENGTH, extension, nt_flags & FAT_NT_LOWER_EXTENSION,
+                            out + length);
     }
     if (length == 0 || (length == 1 && out[0] == '.') ||
         (length == 2 && out[0] == '.' && out[1] == '.')) {
@@ -64,8 +72,10 @@ static bool presentable(const char *text, int length) {
     return !(text[0] == '.' && (length == 1 || (length == 2 && text[1] == '.')));
 }
 
-unsigned fat_name_display(const FatDirEntry *entry, char out[FS_NAME_MAX + 1]) {
+unsigned fat_name_display(const FatCodepage *page, const FatDirEntry *entry,
+                          char out[FS_NAME_MAX + 1]) {
     uint16_t units[FAT_SHORT_TEXT_MAX];
+    unsigned count;
     int length;
 
     if (entry->long_name != NULL) {
@@ -74,30 +84,71 @@ unsigned fat_name_display(const FatDirEntry *entry, char out[FS_NAME_MAX + 1]) {
             return (unsigned)length;
         }
     }
-    length = utf16_to_utf8(units, fat_short_text(entry->entry.name, entry->entry.nt_flags, units),
-                           out, FS_NAME_MAX);
+    count = fat_short_text(page, entry->entry.name, entry->entry.nt_flags, units);
+    length = utf16_to_utf8(units, count, out, FS_NAME_MAX);
     assert(length > 0); /* a code page has no surrogates */
     return (unsigned)length;
 }
 
-void fat_label_text(const uint8_t label[FAT_SHORT_LENGTH], char *out, size_t capacity) {
+void fat_label_text(const FatCodepage *page, const uint8_t label[FAT_SHORT_LENGTH], char *out,
+                    size_t capacity) {
     uint16_t units[FAT_SHORT_LENGTH];
+    uint8_t stored[FAT_SHORT_LENGTH];
     unsigned length = trimmed_length(label, FAT_SHORT_LENGTH);
     int bytes;
+
+    memcpy(stored, label, sizeof(stored));
+    if (stored[0] == FAT_NAME_KANJI_E5) {
+        stored[0] = FAT_NAME_DELETED;
+    }
 
     if (memcmp(label, "NO NAME    ", FAT_SHORT_LENGTH) == 0) {
         length = 0;
     }
-    for (unsigned i = 0; i < length; i++) {
-        units[i] = short_unit(label[i], false);
-    }
+    length = part_text(page, stored, length, false, units);
     bytes = utf16_to_utf8(units, length, out, capacity - 1);
     out[MAX(bytes, 0)] = '\0';
 }
 
+int fat_label_make(const FatCodepage *page, const char *text, size_t length,
+                   uint8_t ret[FAT_SHORT_LENGTH]) {
+    uint16_t units[FAT_SHORT_LENGTH];
+    uint8_t label[FAT_SHORT_LENGTH];
+    unsigned used = 0;
+    int count = utf8_to_utf16(text, length, units, FAT_SHORT_LENGTH);
+
+    if (count <= 0) {
+        return count == -ENAMETOOLONG ? count : -EINVAL;
+    }
+    memset(label, ' ', sizeof(label));
+    for (int i = 0; i < count; i++) {
+        uint8_t bytes[2];
+        unsigned more = fat_codepage_encode(page, utf16_upper(units[i]), bytes);
+        /* What mlabel and Windows refuse. */
+        if (more == 0 || (more == 1 && (bytes[0] < 0x20 || bytes[0] == 0x7f ||
+                                        strchr("\"*+,./:;<=>?[\\]|", bytes[0]) != NULL))) {
+            return -EINVAL;
+        }
+        if (used + more > sizeof(label)) {
+            return -ENAMETOOLONG;
+        }
+        memcpy(label + used, bytes, more);
+        used += more;
+    }
+    if (label[0] == ' ') {
+        return -EINVAL;
+    }
+    if (label[0] == FAT_NAME_DELETED) {
+        label[0] = FAT_NAME_KANJI_E5;
+    }
+    memcpy(ret, label, sizeof(label));
+    return 0;
+}
+
 /* ---- searching ---- */
 
-int fat_search_init(FatSearch *search, const FsName *name, bool exact_only) {
+int fat_search_init(FatSearch *search, const FatCodepage *page, const FsName *name,
+                    bool exact_only) {
     int length = utf8_to_utf16(name->text, name->length, search->folded, FAT_LONG_NAME_MAX);
 
     if (length < 0) {
@@ -106,6 +157,7 @@ int fat_search_init(FatSearch *search, const FsName *name, bool exact_only) {
     for (int i = 0; i < length; i++) {
         search->folded[i] = utf16_upper(search->folded[i]);
     }
+    search->page = page;
     search->name = name;
     search->exact_only = exact_only;
     search->length = (unsigned)length;
@@ -129,13 +181,13 @@ bool fat_search_match(const FatSearch *search, const FatDirEntry *entry) {
     char text[FS_NAME_MAX + 1];
 
     if (!(entry->long_name != NULL && folded_equal(search, entry->long_name, entry->long_length)) &&
-        !folded_equal(search, units, fat_short_text(entry->entry.name, 0, units))) {
+        !folded_equal(search, units, fat_short_text(search->page, entry->entry.name, 0, units))) {
         return false;
     }
     if (!search->exact_only) {
         return true;
     }
-    return fat_name_display(entry, text) == search->name->length &&
+    return fat_name_display(search->page, entry, text) == search->name->length &&
            memcmp(text, search->name->text, search->name->length) == 0;
 }
 
@@ -145,15 +197,32 @@ static bool long_unit_valid(uint16_t unit) {
     return unit >= 0x20 && (unit >= 0x80 || strchr("\"*/:<>?\\|", unit) == NULL);
 }
 
-/* The byte that stands for a character in a short name; *lossy when it does not tell it. */
-static uint8_t short_byte(uint16_t unit, bool *lossy) {
-    uint8_t byte = fat_codepage_encode(utf16_upper(unit));
+/* The base or the extension of a short name that is being made. */
+typedef struct ShortPart {
+    uint8_t *bytes;
+    unsigned length, capacity;
+    bool full; /* something did not fit: nothing comes behind it */
+} ShortPart;
 
-    if (byte <= 0x20 || byte == 0x7f || strchr("+,;=[]\"*/:<>?\\|.", byte) != NULL) {
-        *lossy = true;
-        return '_';
+/* Adds what stands for a character; false when it does not tell it. */
+static bool short_add(const FatCodepage *page, ShortPart *part, uint16_t unit) {
+    uint8_t bytes[2] = {0};
+    unsigned count = fat_codepage_encode(page, utf16_upper(unit), bytes);
+    bool told = true;
+
+    if (count == 0 || (count == 1 && (bytes[0] <= 0x20 || bytes[0] == 0x7f ||
+                                      strchr("+,;=[]\"*/:<>?\\|.", bytes[0]) != NULL))) {
+        bytes[0] = '_';
+        count = 1;
+        told = false;
     }
-    return byte;
+    if (part->full || part->length + count > part->capacity) {
+        part->full = true;
+        return false;
+    }
+    memcpy(part->bytes + part->length, bytes, count);
+    part->length += count;
+    return told;
 }
 
 /*
@@ -161,11 +230,13 @@ static uint8_t short_byte(uint16_t unit, bool *lossy) {
  * dot, everything in upper case. True: the short form tells the long one but
  * for case.
  */
-static bool basis_make(const uint16_t *units, unsigned length, uint8_t out[FAT_SHORT_LENGTH]) {
+static bool basis_make(const FatCodepage *page, const uint16_t *units, unsigned length,
+                       uint8_t out[FAT_SHORT_LENGTH]) {
+    ShortPart base = {.bytes = out, .capacity = BASE_LENGTH};
+    ShortPart extension = {.bytes = out + BASE_LENGTH, .capacity = EXTENSION_LENGTH};
     bool lossy = false;
     unsigned start = 0;
     unsigned dot = length;
-    unsigned base = 0, extension = 0;
 
     memset(out, ' ', FAT_SHORT_LENGTH);
     while (start < length && (units[start] == '.' || units[start] == ' ')) {
@@ -183,19 +254,11 @@ static bool basis_make(const uint16_t *units, unsigned length, uint8_t out[FAT_S
         }
         if (units[i] == '.' || units[i] == ' ') {
             lossy = true;
-        } else if (i < dot) {
-            if (base < BASE_LENGTH) {
-                out[base++] = short_byte(units[i], &lossy);
-            } else {
-                lossy = true;
-            }
-        } else if (extension < EXTENSION_LENGTH) {
-            out[BASE_LENGTH + extension++] = short_byte(units[i], &lossy);
         } else {
-            lossy = true;
+            lossy |= !short_add(page, i < dot ? &base : &extension, units[i]);
         }
     }
-    if (base == 0) {
+    if (base.length == 0) {
         out[0] = '_';
         lossy = true;
     }
@@ -205,7 +268,22 @@ static bool basis_make(const uint16_t *units, unsigned length, uint8_t out[FAT_S
     return !lossy;
 }
 
-int fat_name_prepare(const FsName *name, FatNewName *ret) {
+/* The parts of an 8.3 name that have lower-case letters. A part with both cases will differ. */
+static uint8_t lower_flags(const uint16_t *units, unsigned length) {
+    uint8_t flag = FAT_NT_LOWER_BASE;
+    uint8_t flags = 0;
+
+    for (unsigned i = 0; i < length; i++) {
+        if (units[i] == '.') {
+            flag = FAT_NT_LOWER_EXTENSION;
+        } else if (units[i] >= 'a' && units[i] <= 'z') {
+            flags |= flag;
+        }
+    }
+    return flags;
+}
+
+int fat_name_prepare(const FatCodepage *page, const FsName *name, FatNewName *ret) {
     uint16_t text[FAT_SHORT_TEXT_MAX];
     int length = utf8_to_utf16(name->text, name->length, ret->units, FAT_LONG_NAME_MAX);
     unsigned count;
@@ -213,6 +291,7 @@ int fat_name_prepare(const FsName *name, FatNewName *ret) {
     if (length <= 0) {
         return length == -ENAMETOOLONG ? length : -EINVAL;
     }
+    ret->page = page;
     ret->length = (unsigned)length;
     for (unsigned i = 0; i < ret->length; i++) {
         if (!long_unit_valid(ret->units[i])) {
@@ -223,17 +302,37 @@ int fat_name_prepare(const FsName *name, FatNewName *ret) {
     if (ret->units[ret->length - 1] == '.' || ret->units[ret->length - 1] == ' ') {
         return -EINVAL;
     }
-    ret->lossy = !basis_make(ret->units, ret->length, ret->short_name);
-    count = fat_short_text(ret->short_name, 0, text);
+    ret->lossy = !basis_make(ret->page, ret->units, ret->length, ret->short_name);
+    ret->nt_flags = lower_flags(ret->units, ret->length);
+    count = fat_short_text(page, ret->short_name, ret->nt_flags, text);
     ret->needs_long =
         ret->lossy || count != ret->length || memcmp(text, ret->units, count * sizeof(*text)) != 0;
     for (unsigned i = 0; i < ret->length; i++) {
         ret->needs_long |= ret->units[i] >= 0x80; /* readers differ in the code page */
     }
+    if (ret->needs_long) {
+        ret->nt_flags = 0;
+    }
     return 0;
 }
 
 /* ---- ~N ---- */
+
+/* At most so many bytes of a part, without cutting a character in two. */
+static unsigned cut_length(const FatCodepage *page, const uint8_t *bytes, unsigned length,
+                           unsigned most) {
+    unsigned kept = 0;
+
+    while (kept < length) {
+        uint16_t unit;
+        unsigned used = fat_codepage_decode(page, bytes + kept, length - kept, &unit);
+        if (kept + used > most) {
+            break;
+        }
+        kept += used;
+    }
+    return kept;
+}
 
 void fat_short_variant(const FatNewName *name, unsigned n, uint8_t ret[FAT_SHORT_LENGTH]) {
     unsigned base = trimmed_length(name->short_name, BASE_LENGTH);
@@ -244,9 +343,10 @@ void fat_short_variant(const FatNewName *name, unsigned n, uint8_t ret[FAT_SHORT
         return;
     }
     if (n <= PLAIN_TAILS) {
-        kept = MIN(base, BASE_LENGTH - 2);
+        kept = cut_length(name->page, ret, base, BASE_LENGTH - 2);
         ret[kept] = '~';
         ret[kept + 1] = (uint8_t)('0' + n);
+        memset(ret + kept + 2, ' ', BASE_LENGTH - 2 - kept);
         return;
     }
     /* As Windows does: large directories of similar names need no long search. */
@@ -254,18 +354,21 @@ void fat_short_variant(const FatNewName *name, unsigned n, uint8_t ret[FAT_SHORT
     for (unsigned i = 0; i < name->length; i++) {
         hash = (hash ^ name->units[i]) * 16777619u;
     }
-    kept = MIN(base, 2u);
+    kept = cut_length(name->page, ret, base, 2);
     for (unsigned i = 0; i < 4; i++) {
         ret[kept++] = (uint8_t) "0123456789ABCDEF"[hash >> (28 - 4 * i) & 0xf];
     }
     ret[kept++] = '~';
     ret[kept++] = (uint8_t)('1' + n % 9);
+    memset(ret + kept, ' ', BASE_LENGTH - kept);
 }
 
-void fat_search_init_short(FatSearch *search, const uint8_t name[FAT_SHORT_LENGTH]) {
+void fat_search_init_short(FatSearch *search, const FatCodepage *page,
+                           const uint8_t name[FAT_SHORT_LENGTH]) {
     search->name = NULL;
     search->exact_only = false;
-    search->length = fat_short_text(name, 0, search->folded);
+    search->page = page;
+    search->length = fat_short_text(search->page, name, 0, search->folded);
     for (unsigned i = 0; i < search->length; i++) {
         search->folded[i] = utf16_upper(search->folded[i]);
     }

@@ -32,7 +32,7 @@ static int fill_directory(Txn *txn, const Create *create) {
         r = fat_blocks_zero(txn, volume, cluster, 1);
     }
     if (r == 0) {
-        r = fat_alloc_use(txn, volume, 1);
+        r = fat_alloc_use(txn, volume, cluster, 1);
     }
     memset(dots.name, ' ', sizeof(dots.name));
     dots.name[0] = '.';
@@ -103,7 +103,7 @@ int fat_create(FsInode *base, const FsCall *call, const FsName *name, const FsCr
     if (!directory && what->type != FS_TYPE_FILE) {
         return -EPERM;
     }
-    r = fat_name_prepare(name, &create.name);
+    r = fat_name_prepare(volume->codepage, name, &create.name);
     if (r < 0) {
         return r;
     }

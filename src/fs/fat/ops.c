@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The table of operations, and the type that programs link in. What FAT cannot
- * do (links, special files, extended attributes) is missing: the framework
+ * do (links, special files) is missing: the framework
  * answers for it.
  */
 #include "types.h"
@@ -26,6 +26,10 @@ static const FileSystemOps fat_ops = {
     .unreserve = fat_unreserve,
     .write_commit = fat_write_commit,
     .fallocate = fat_fallocate,
+    .getxattr = fat_getxattr,
+    .setxattr = fat_setxattr,
+    .listxattr = fat_listxattr,
+    .removexattr = fat_removexattr,
 };
 
 const FileSystemType fat_type = {

@@ -48,11 +48,14 @@ static int choose_short_name(FatInode *dir, FatNewName *name, uint32_t skip_slot
         int r;
 
         fat_short_variant(name, n, short_name);
-        fat_search_init_short(&search, short_name);
+        fat_search_init_short(&search, name->page, short_name);
         r = fat_index_find(dir, &search, skip_slot, &iter, &entry);
         if (r == -ENOENT) {
             memcpy(name->short_name, short_name, sizeof(short_name));
-            name->needs_long |= n > 0;
+            if (n > 0) {
+                name->needs_long = true;
+                name->nt_flags = 0;
+            }
             return 0;
         }
         if (r < 0) {
@@ -108,24 +111,24 @@ static int choose_slots(const FatDirIter *iter, FatPlace *place) {
     return reserve_growth(place, place->slots - (iter->slot_count - tail));
 }
 
-int fat_place_find(FatInode *dir, FatNewName *name, uint32_t skip_slot, FatPlace *ret) {
-    FatVolume *volume = fat_inode_volume(dir);
-    FatPlace place = {.dir = dir, .name = name};
-    FatDirIter iter;
-    int r;
+static int check_growable(FatInode *dir) {
+    if (!dir->chain.damaged) {
+        return 0;
+    }
+    return report_corrupt(dir->base.fs->reporter, true, "directory entry", dir->entry,
+                          "DIR_FstClus", dir->chain.first,
+                          "the directory's chain is broken: nothing is added to it");
+}
 
-    if (dir->chain.damaged) {
-        return report_corrupt(volume->base.reporter, true, "directory entry", dir->entry,
-                              "DIR_FstClus", dir->chain.first,
-                              "the directory's chain is broken: nothing is added to it");
-    }
-    fat_index_trim(dir);
-    r = fat_index_load(dir);
+int fat_place_find_room(FatInode *dir, FatNewName *name, FatPlace *ret) {
+    FatPlace place = {.dir = dir, .name = name, .slots = fat_new_name_slots(name)};
+    FatDirIter iter;
+    int r = check_growable(dir);
+
     if (r == 0) {
-        r = choose_short_name(dir, name, skip_slot);
+        r = fat_index_load(dir);
     }
     if (r == 0) {
-        place.slots = fat_new_name_slots(name);
         r = scan(dir, place.slots, &iter);
     }
     if (r == 0) {
@@ -138,6 +141,20 @@ int fat_place_find(FatInode *dir, FatNewName *name, uint32_t skip_slot, FatPlace
     place.position = place_position(&place, place.slot + place.slots - 1);
     *ret = place;
     return 0;
+}
+
+int fat_place_find(FatInode *dir, FatNewName *name, uint32_t skip_slot, FatPlace *ret) {
+    int r = check_growable(dir);
+
+    if (r < 0) {
+        return r;
+    }
+    fat_index_trim(dir);
+    r = fat_index_load(dir);
+    if (r == 0) {
+        r = choose_short_name(dir, name, skip_slot);
+    }
+    return r < 0 ? r : fat_place_find_room(dir, name, ret);
 }
 
 void fat_place_done(FatPlace *place) {
@@ -180,7 +197,7 @@ static int grow_directory(Txn *txn, FatPlace *place) {
                            place->grow.runs[0].cluster, FAT_CLASS_LINK);
     }
     if (r == 0) {
-        r = fat_alloc_use(txn, volume, place->grow.length);
+        r = fat_alloc_use_list(txn, volume, &place->grow, place->grow.length);
     }
     if (r == 0) {
         r = txn_save(txn, attr, sizeof(*attr));
@@ -272,7 +289,7 @@ int fat_place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry) {
             memcpy(&disk, &part, sizeof(disk));
         } else {
             memcpy(disk.name, name->short_name, sizeof(disk.name));
-            disk.nt_flags = 0;
+            disk.nt_flags = name->nt_flags;
         }
         r = fat_entry_write(txn, volume, position, &disk, apart ? FAT_CLASS_LINK : FAT_CLASS_ENTRY);
     }

@@ -47,13 +47,13 @@ static int write_new(Txn *txn, Rename *rename, uint64_t *ret_position) {
 }
 
 /* A directory that moves to another parent. */
-static int update_dotdot(Txn *txn, const Rename *rename) {
-    FatVolume *volume = rename->volume;
+static int update_dotdot(Txn *txn, FatInode *moved, FatInode *parent) {
+    FatVolume *volume = fat_inode_volume(moved);
     FatDiskEntry disk;
     uint64_t position = 0;
     int r;
 
-    if (!fat_dir_slot_position(volume, &rename->moved->chain, 1, &position)) {
+    if (!fat_dir_slot_position(volume, &moved->chain, 1, &position)) {
         return 0; /* it has no clusters: reported when it was loaded */
     }
     r = fat_entry_read(volume, position, &disk);
@@ -64,7 +64,7 @@ static int update_dotdot(Txn *txn, const Rename *rename) {
         return report_corrupt(volume->base.reporter, true, "directory entry", position, "DIR_Name",
                               disk.name[0], "should be '..'");
     }
-    fat_entry_set_cluster(&volume->geo, &disk, fat_dir_number(rename->new_dir));
+    fat_entry_set_cluster(&volume->geo, &disk, fat_dir_number(parent));
     return fat_entry_write(txn, volume, position, &disk, FAT_CLASS_ENTRY);
 }
 
@@ -78,7 +78,7 @@ static int rename_body(Txn *txn, void *arg) {
         r = fat_place_erase(txn, rename->old_dir, &rename->old_span, FAT_CLASS_OLD);
     }
     if (r == 0 && moved->directory && rename->old_dir != rename->new_dir) {
-        r = update_dotdot(txn, rename);
+        r = update_dotdot(txn, moved, rename->new_dir);
     }
     if (r == 0) {
         r = fat_inode_touch(txn, rename->old_dir, rename->call->time_ns);
@@ -102,6 +102,116 @@ static int rename_body(Txn *txn, void *arg) {
     return r;
 }
 
+/* ---- exchange ---- */
+
+/* `inode` gets the entry that is at position, under the name that stands there. */
+static int put_under(Txn *txn, FatInode *inode, const FatDiskEntry *own, const FatDiskEntry *there,
+                     uint64_t position, FatClass class) {
+    FatDiskEntry disk = *own;
+    int r;
+
+    memcpy(disk.name, there->name, sizeof(disk.name));
+    disk.nt_flags = there->nt_flags;
+    r = fat_entry_write(txn, fat_inode_volume(inode), position, &disk, class);
+    if (r == 0) {
+        r = txn_save(txn, &inode->entry, sizeof(inode->entry));
+    }
+    if (r == 0) {
+        inode->entry = position;
+    }
+    return r;
+}
+
+/*
+ * The names stay where they are, what they stand for changes places. In one sector
+ * that is one write; else a power cut between the two leaves two names for
+ * the moved object and the other one's clusters lost.
+ */
+static int exchange_entries(Txn *txn, const Rename *rename) {
+    FatVolume *volume = rename->volume;
+    FatInode *moved = rename->moved, *other = rename->victim;
+    uint64_t from = moved->entry, to = other->entry;
+    bool together = fat_block_of(volume, from) == fat_block_of(volume, to);
+    FatDiskEntry mine, theirs;
+    int r = fat_entry_read(volume, from, &mine);
+
+    if (r == 0) {
+        r = fat_entry_read(volume, to, &theirs);
+    }
+    if (r == 0) {
+        r = put_under(txn, moved, &mine, &theirs, to, FAT_CLASS_ENTRY);
+    }
+    if (r == 0) {
+        r = put_under(txn, other, &theirs, &mine, from, together ? FAT_CLASS_ENTRY : FAT_CLASS_OLD);
+    }
+    /* For a moment the other one has no position: a position is one object's only. */
+    if (r == 0) {
+        r = fat_identity_orphan(txn, volume, other->base.file_id, other->chain.first, 0);
+    }
+    if (r == 0) {
+        r = fat_identity_move(txn, volume, moved->base.file_id, to);
+    }
+    return r == 0 ? fat_identity_move(txn, volume, other->base.file_id, from) : r;
+}
+
+static int exchange_body(Txn *txn, void *arg) {
+    const Rename *rename = arg;
+    bool crosses = rename->old_dir != rename->new_dir;
+    int r = exchange_entries(txn, rename);
+
+    if (r == 0 && crosses && rename->moved->directory) {
+        r = update_dotdot(txn, rename->moved, rename->new_dir);
+    }
+    if (r == 0 && crosses && rename->victim->directory) {
+        r = update_dotdot(txn, rename->victim, rename->old_dir);
+    }
+    if (r == 0) {
+        r = fat_inode_touch(txn, rename->old_dir, rename->call->time_ns);
+    }
+    return r == 0 && crosses ? fat_inode_touch(txn, rename->new_dir, rename->call->time_ns) : r;
+}
+
+static int exchange(Rename *rename, const FsRename *what) {
+    int r;
+
+    if (what->victim == NULL) {
+        return -ENOENT;
+    }
+    rename->victim = fat_inode(what->victim);
+    r = fat_place_locate(rename->old_dir, &what->moved_entry, rename->moved, &rename->old_span);
+    if (r == 0) {
+        r = fat_place_locate(rename->new_dir, &what->victim_entry, rename->victim,
+                             &rename->victim_span);
+    }
+    return r == 0 ? txn_run(rename->volume->base.cache, rename->call->reply, exchange_body, rename)
+                  : r;
+}
+
+/* ---- another case only ---- */
+
+/* Both spellings are one short name without a long one: only its bits for lower case change. */
+static bool changes_bits_only(const Rename *rename) {
+    FatDiskEntry disk;
+
+    return !rename->name.needs_long && rename->old_span.first_slot == rename->old_span.slot &&
+           fat_entry_read(rename->volume, rename->moved->entry, &disk) == 0 &&
+           memcmp(disk.name, rename->name.short_name, sizeof(disk.name)) == 0;
+}
+
+static int bits_body(Txn *txn, void *arg) {
+    const Rename *rename = arg;
+    FatDiskEntry disk;
+    int r = fat_entry_read(rename->volume, rename->moved->entry, &disk);
+
+    if (r == 0) {
+        disk.nt_flags = rename->name.nt_flags;
+        r = fat_entry_write(txn, rename->volume, rename->moved->entry, &disk, FAT_CLASS_ENTRY);
+    }
+    return r == 0 ? fat_inode_touch(txn, rename->old_dir, rename->call->time_ns) : r;
+}
+
+/* ---- the operation ---- */
+
 int fat_rename(FileSystem *fs, const FsCall *call, const FsRename *what) {
     Rename rename = {
         .volume = fat_volume(fs),
@@ -114,7 +224,7 @@ int fat_rename(FileSystem *fs, const FsCall *call, const FsRename *what) {
     int r;
 
     if (what->flags & FS_RENAME_EXCHANGE) {
-        return -EINVAL;
+        return itself ? 0 : exchange(&rename, what);
     }
     if (what->victim != NULL && !itself) {
         if (what->flags & FS_RENAME_NOREPLACE) {
@@ -125,12 +235,16 @@ int fat_rename(FileSystem *fs, const FsCall *call, const FsRename *what) {
     } else if (itself && what->victim_entry.exact) {
         return 0; /* old and new name are one */
     }
-    r = rename.in_place ? 0 : fat_name_prepare(&what->new_name, &rename.name);
+    r = rename.in_place ? 0
+                        : fat_name_prepare(rename.volume->codepage, &what->new_name, &rename.name);
     if (r == 0 && rename.victim != NULL && rename.victim->directory) {
         r = fat_dir_check_empty(rename.victim);
     }
     if (r == 0) {
         r = fat_place_locate(rename.old_dir, &what->moved_entry, rename.moved, &rename.old_span);
+    }
+    if (r == 0 && itself && changes_bits_only(&rename)) {
+        return txn_run(fs->cache, call->reply, bits_body, &rename);
     }
     if (r == 0 && rename.victim != NULL) {
         r = fat_place_locate(rename.new_dir, &what->victim_entry, rename.victim,

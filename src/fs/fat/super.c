@@ -9,7 +9,6 @@
  *
  * No operation runs beside mount, unmount and remount.
  */
-#include "berth/options.h"
 #include "types.h"
 #include <stdio.h>
 
@@ -51,7 +50,7 @@ int fat_probe(BlockDevice *device, FsProbe *ret) {
     }
     describe(&geo, probe.uuid, sizeof(probe.uuid), probe.subtype, sizeof(probe.subtype));
     if (geo.has_label) {
-        fat_label_text(geo.label, probe.label, sizeof(probe.label));
+        fat_label_text(fat_codepage_default(), geo.label, probe.label, sizeof(probe.label));
     }
     *ret = probe;
     return 0;
@@ -61,7 +60,7 @@ int fat_probe(BlockDevice *device, FsProbe *ret) {
 
 typedef struct Mark {
     FatVolume *volume;
-    bool dirty;
+    bool dirty, sound;
 } Mark;
 
 static int mark_body(Txn *txn, void *arg) {
@@ -83,15 +82,18 @@ static int mark_body(Txn *txn, void *arg) {
             return r;
         }
     }
-    return fat_table_set_clean(txn, volume, !mark->dirty);
+    return fat_table_set_marks(txn, volume, !mark->dirty, mark->sound);
 }
 
 /* Sets or takes away the "in use" mark, on stable storage. */
 static int volume_mark(FatVolume *volume, bool dirty) {
-    Mark mark = {.volume = volume, .dirty = dirty};
+    bool failed = volume->base.device->stats.errors > 0;
+    Mark mark = {.volume = volume,
+                 .dirty = dirty || volume->found_dirty,
+                 .sound = !volume->unsound && !failed};
     int r;
 
-    if (volume->found_dirty || volume->marked == dirty) {
+    if (volume->found_dirty ? mark.sound || volume->unsound : volume->marked == dirty) {
         return 0;
     }
     r = cache_sync(volume->base.cache); /* what came before must not follow a "clean" */
@@ -103,6 +105,7 @@ static int volume_mark(FatVolume *volume, bool dirty) {
     }
     if (r == 0) {
         volume->marked = dirty;
+        volume->unsound = !mark.sound;
     }
     return r;
 }
@@ -115,6 +118,7 @@ static int load_marks(FatVolume *volume) {
         return r;
     }
     volume->found_dirty = volume->geo.dirty || !clean;
+    volume->unsound = !sound;
     if (volume->found_dirty) {
         log_warning("fat: %s was not cleanly unmounted; a check is advised",
                     volume->base.uuid[0] != '\0' ? volume->base.uuid : "the volume");
@@ -157,6 +161,28 @@ static int load_fsinfo(FatVolume *volume) {
     return 0;
 }
 
+/* The copy beside the backup boot sector: kept up where it looks like one. */
+static int write_backup(Txn *txn, FatVolume *volume, const le32 values[2]) {
+    _cleanup_(cache_putp) Buffer *buffer = NULL;
+    FatDiskFsinfo disk;
+    FatFsinfo info;
+    int r;
+
+    if (volume->geo.fsinfo_backup == 0) {
+        return 0;
+    }
+    r = cache_get(volume->base.cache, volume->geo.fsinfo_backup, &buffer);
+    if (r < 0) {
+        return r;
+    }
+    memcpy(&disk, buffer->data, sizeof(disk));
+    if (fat_fsinfo_decode(&volume->geo, &disk, &info, NULL) < 0) {
+        return 0;
+    }
+    return txn_write(txn, buffer, offsetof(FatDiskFsinfo, free_count), values, 2 * sizeof(*values),
+                     FAT_CLASS_FREE);
+}
+
 typedef struct FsinfoUpdate {
     FatVolume *volume;
     uint32_t free_count, next_free;
@@ -172,6 +198,9 @@ static int fsinfo_body(Txn *txn, void *arg) {
     if (r == 0) {
         r = txn_write(txn, buffer, offsetof(FatDiskFsinfo, free_count), values, sizeof(values),
                       FAT_CLASS_FREE);
+    }
+    if (r == 0) {
+        r = write_backup(txn, volume, values);
     }
     if (r == 0) {
         r = txn_save(txn, &volume->fsinfo_free, sizeof(volume->fsinfo_free));
@@ -208,16 +237,11 @@ int fat_sync(FileSystem *fs) {
 
 /* ---- mounting ---- */
 
-static int take_option(void *arg, const char *name, const char *value) {
-    FileSystem *fs = arg;
+void fat_refuse_writes(FatVolume *volume, const char *reason) {
+    FileSystem *fs = &volume->base;
 
-    if (strcmp(name, "codepage") == 0 && value != NULL && strcmp(value, "437") == 0) {
-        return 0;
-    }
-    (void)snprintf(fs->read_only_reason, sizeof(fs->read_only_reason),
-                   "fat does not know the option %.40s%s%.40s", name, value != NULL ? "=" : "",
-                   value != NULL ? value : "");
-    return -EINVAL;
+    fs_set_readonly(fs, reason);
+    (void)snprintf(fs->read_only_reason, sizeof(fs->read_only_reason), "%s", reason);
 }
 
 static int load_geometry(FatVolume *volume) {
@@ -238,11 +262,11 @@ static int load_geometry(FatVolume *volume) {
     if (r < 0) {
         return r;
     }
+    volume->geo.time_offset_ns = volume->time_offset_minutes * INT64_C(60000000000);
     if (r > 0) {
-        volume->truncated = true;
-        if (!fs->readonly) {
-            fs_set_readonly(fs, "the device is shorter than the volume");
-        }
+        fat_refuse_writes(volume, "the device is shorter than the volume");
+    } else if (fs->device->readonly) {
+        fat_refuse_writes(volume, "the device is read-only");
     }
     if (volume->geo.fat_too_small) {
         log_warning("fat: the FATs have cells for %u clusters only; the rest is not used",
@@ -261,17 +285,17 @@ static void load_label(FatVolume *volume) {
     (void)fat_chain_load(volume, &root,
                          fat_clusters_for(volume, (uint64_t)FAT_DIR_SLOTS_MAX * FAT_ENTRY_SIZE),
                          false);
-    if (fat_dir_find_label(volume, &root, label) == 0) {
-        fat_label_text(label, fs->label, sizeof(fs->label));
+    if (fat_dir_find_label(volume, &root, label, NULL) == 0) {
+        fat_label_text(volume->codepage, label, fs->label, sizeof(fs->label));
     } else if (volume->geo.has_label) {
-        fat_label_text(volume->geo.label, fs->label, sizeof(fs->label));
+        fat_label_text(volume->codepage, volume->geo.label, fs->label, sizeof(fs->label));
     }
     fat_chain_done(&root);
 }
 
 int fat_mount(FileSystem *fs) {
     FatVolume *volume = fat_volume(fs);
-    int r = options_parse(fs->options.extra, take_option, fs);
+    int r = fat_options_parse(volume);
 
     if (r == 0) {
         r = load_geometry(volume);
@@ -290,6 +314,7 @@ int fat_mount(FileSystem *fs) {
         r = fat_identities_load(volume);
     }
     if (r == 0) {
+        fat_table_choose_copy(volume);
         r = load_marks(volume);
     }
     if (r == 0) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The cells of the FAT: reading one or a row, scanning for free ones, writing
- * runs to every copy that is in use. Reads come from the active FAT only. The
- * upper four bits of a FAT32 cell are not ours and stay as they are
+ * runs to every copy that is in use. Reads come from the active FAT; from another one where the
+ * device fails or a chain makes no sense. The upper four bits of a FAT32 cell are not ours and stay
+ * as they are
  * ("FAT Data Structure"). Writers run inside transaction bodies.
  */
 #include "types.h"
@@ -16,6 +17,26 @@ static unsigned cell_bytes(const FatVolume *volume) {
 
 static uint64_t fat_start(const FatVolume *volume, uint32_t copy) {
     return volume->geo.reserved_sectors + (uint64_t)copy * volume->geo.fat_sectors;
+}
+
+static bool copy_in_use(const FatVolume *volume, uint32_t copy) {
+    return volume->geo.mirrored || copy == volume->geo.active_fat;
+}
+
+/* Sector `block` of the FAT: of the active copy, or if the device fails there of any other one. */
+static int fat_get(FatVolume *volume, uint64_t block, Buffer **ret) {
+    const FatGeometry *geo = &volume->geo;
+    int r = cache_get(volume->base.cache, fat_start(volume, geo->active_fat) + block, ret);
+
+    for (uint32_t copy = 0; r == -EIO && geo->mirrored && copy < geo->fat_count; copy++) {
+        if (copy != geo->active_fat &&
+            cache_get(volume->base.cache, fat_start(volume, copy) + block, ret) == 0) {
+            log_warning("fat: sector %llu of FAT %u cannot be read; FAT %u has it",
+                        (unsigned long long)block, geo->active_fat, copy);
+            return 0;
+        }
+    }
+    return r;
 }
 
 /* Value of a cell as read, with the marks of the three types made one. */
@@ -49,9 +70,7 @@ static int get12(FatVolume *volume, uint32_t cluster, uint32_t *ret) {
     for (unsigned i = 0; i < 2; i++) {
         _cleanup_(cache_putp) Buffer *buffer = NULL;
         uint64_t at = byte + i;
-        int r = cache_get(volume->base.cache,
-                          fat_start(volume, volume->geo.active_fat) + fat_block_of(volume, at),
-                          &buffer);
+        int r = fat_get(volume, fat_block_of(volume, at), &buffer);
         if (r < 0) {
             return r;
         }
@@ -64,9 +83,7 @@ static int get12(FatVolume *volume, uint32_t cluster, uint32_t *ret) {
 static int get_sector(FatVolume *volume, uint32_t cluster, Buffer **ret_buffer,
                       uint32_t *ret_offset) {
     uint64_t byte = (uint64_t)cluster * cell_bytes(volume);
-    int r = cache_get(volume->base.cache,
-                      fat_start(volume, volume->geo.active_fat) + fat_block_of(volume, byte),
-                      ret_buffer);
+    int r = fat_get(volume, fat_block_of(volume, byte), ret_buffer);
 
     if (r == 0) {
         *ret_offset = fat_block_offset(volume, byte);
@@ -168,6 +185,112 @@ int fat_table_prefetch(FatVolume *volume, uint32_t cluster, uint32_t count) {
     blocks = MIN(blocks, volume->geo.fat_sectors - first);
     return cache_prefetch(volume->base.cache, fat_start(volume, volume->geo.active_fat) + first,
                           blocks);
+}
+
+/* Sectors of one copy that are loaded ahead of writing, where one is missing. */
+#define WRITE_AHEAD 64u
+
+static void prefetch_copies(FatVolume *volume, uint32_t cluster, uint32_t count) {
+    const FatGeometry *geo = &volume->geo;
+    uint64_t start = (uint64_t)cluster * geo->kind / 8;
+    uint64_t end = (((uint64_t)cluster + count) * geo->kind - 1) / 8;
+    uint64_t first = fat_block_of(volume, start);
+    uint64_t last = fat_block_of(volume, end);
+
+    for (uint32_t copy = 0; copy < geo->fat_count; copy++) {
+        uint64_t seen = cache_stats(volume->base.cache)->prefetched;
+        if (!copy_in_use(volume, copy)) {
+            continue;
+        }
+        (void)cache_prefetch(volume->base.cache, fat_start(volume, copy) + first, last + 1 - first);
+        if (cache_stats(volume->base.cache)->prefetched != seen) {
+            /* Something was missing: what follows will be as well. */
+            (void)cache_prefetch(volume->base.cache, fat_start(volume, copy) + last,
+                                 MIN(WRITE_AHEAD, geo->fat_sectors - last));
+        }
+    }
+}
+
+void fat_table_prefetch_write(FatVolume *volume, const FatRunList *list, uint32_t from,
+                              uint32_t count) {
+    while (count > 0 && from < list->length) {
+        const FatRun *run = fat_runs_find(list, from);
+        uint32_t skip = from - run->index;
+        uint32_t part = MIN(run->count - skip, count);
+
+        prefetch_copies(volume, run->cluster + skip, part);
+        from += part;
+        count -= part;
+    }
+}
+
+/* ---- copies that differ ---- */
+
+/* A cell as a certain copy has it. */
+static int copy_get(FatVolume *volume, uint32_t copy, uint32_t cluster, uint32_t *ret) {
+    const unsigned kind = (unsigned)volume->geo.kind;
+    uint64_t byte = (uint64_t)cluster * kind / 8;
+    uint32_t value = 0;
+
+    for (unsigned i = 0; i < (kind + 7) / 8; i++) {
+        _cleanup_(cache_putp) Buffer *buffer = NULL;
+        int r = cache_get(volume->base.cache,
+                          fat_start(volume, copy) + fat_block_of(volume, byte + i), &buffer);
+        if (r < 0) {
+            return r;
+        }
+        value |= (uint32_t)buffer->data[fat_block_offset(volume, byte + i)] << (8 * i);
+    }
+    *ret = kind == FAT_KIND_12 && cluster % 2 != 0 ? value >> 4 : value;
+    return 0;
+}
+
+int fat_table_second_opinion(FatVolume *volume, uint32_t cluster, uint32_t *ret) {
+    const FatGeometry *geo = &volume->geo;
+
+    for (uint32_t copy = 0; geo->mirrored && copy < geo->fat_count; copy++) {
+        uint32_t value;
+        if (copy == geo->active_fat || copy_get(volume, copy, cluster, &value) < 0) {
+            continue;
+        }
+        value = normalise(volume, value);
+        if (value == FAT_CELL_END || fat_cluster_valid(geo, value)) {
+            (void)report_corrupt(volume->base.reporter, false, "FAT", cluster, "cell", value,
+                                 "FAT %u makes no sense here, FAT %u does: it is used",
+                                 geo->active_fat, copy);
+            fat_refuse_writes(volume, "the copies of the FAT differ");
+            *ret = value;
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
+
+/* Cell 0 repeats the media byte, with all other bits set. */
+static bool begins_well(FatVolume *volume, uint32_t copy) {
+    uint32_t all = volume->geo.kind == FAT_KIND_32 ? 0x0fffffffu : (1u << volume->geo.kind) - 1;
+    uint32_t value;
+
+    return copy_get(volume, copy, 0, &value) == 0 &&
+           (value & all) == ((all & ~0xffu) | volume->geo.media);
+}
+
+void fat_table_choose_copy(FatVolume *volume) {
+    FatGeometry *geo = &volume->geo;
+
+    if (!geo->mirrored || begins_well(volume, geo->active_fat)) {
+        return;
+    }
+    for (uint32_t copy = 0; copy < geo->fat_count; copy++) {
+        if (copy != geo->active_fat && begins_well(volume, copy)) {
+            (void)report_corrupt(volume->base.reporter, false, "FAT", geo->active_fat, "cell 0",
+                                 geo->media, "FAT %u has no good beginning: FAT %u is used",
+                                 geo->active_fat, copy);
+            geo->active_fat = copy;
+            fat_refuse_writes(volume, "the copies of the FAT differ");
+            return;
+        }
+    }
 }
 
 /* ---- writing ---- */
@@ -303,7 +426,7 @@ static int write_copies(Txn *txn, FatVolume *volume, const CellRow *row, FatClas
     assert(row->count > 0);
     for (uint32_t copy = 0; copy < geo->fat_count; copy++) {
         int r;
-        if (!geo->mirrored && copy != geo->active_fat) {
+        if (!copy_in_use(volume, copy)) {
             continue;
         }
         if (geo->kind == FAT_KIND_12) {
@@ -335,10 +458,14 @@ int fat_table_free(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count
     return write_copies(txn, volume, &row, FAT_CLASS_FREE);
 }
 
-/* ---- the clean mark: the highest usable bit of cell 1, set while nobody writes ---- */
+/* ---- marks in cell 1: nobody has it open for writing; no I/O error has been met ---- */
 
 static uint32_t clean_bit(const FatVolume *volume) {
     return volume->geo.kind == FAT_KIND_32 ? 1u << 27 : 1u << 15;
+}
+
+static uint32_t sound_bit(const FatVolume *volume) {
+    return clean_bit(volume) >> 1;
 }
 
 int fat_table_get_marks(FatVolume *volume, bool *ret_clean, bool *ret_sound) {
@@ -354,12 +481,12 @@ int fat_table_get_marks(FatVolume *volume, bool *ret_clean, bool *ret_sound) {
     if (r == 0) {
         value = cell_load(volume, buffer->data + offset);
         *ret_clean = value & clean_bit(volume);
-        *ret_sound = value & clean_bit(volume) >> 1;
+        *ret_sound = value & sound_bit(volume);
     }
     return r;
 }
 
-int fat_table_set_clean(Txn *txn, FatVolume *volume, bool clean) {
+int fat_table_set_marks(Txn *txn, FatVolume *volume, bool clean, bool sound) {
     const FatGeometry *geo = &volume->geo;
     unsigned size = cell_bytes(volume);
     uint8_t bytes[4];
@@ -373,7 +500,7 @@ int fat_table_set_clean(Txn *txn, FatVolume *volume, bool clean) {
         uint32_t value;
         int r;
 
-        if (!geo->mirrored && copy != geo->active_fat) {
+        if (!copy_in_use(volume, copy)) {
             continue;
         }
         r = cache_get(volume->base.cache, fat_start(volume, copy), &buffer);
@@ -382,6 +509,7 @@ int fat_table_set_clean(Txn *txn, FatVolume *volume, bool clean) {
         }
         value = cell_load(volume, buffer->data + size);
         value = clean ? value | clean_bit(volume) : value & ~clean_bit(volume);
+        value = sound ? value | sound_bit(volume) : value & ~sound_bit(volume);
         word = le32_make(value);
         memcpy(bytes, &word, sizeof(bytes));
         r = txn_write(txn, buffer, size, bytes, size, FAT_CLASS_FREE);

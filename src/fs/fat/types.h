@@ -20,6 +20,7 @@
 #include "berth/log.h"
 #include "berth/text.h"
 #include "codec.h"
+#include "codepage.h"
 
 /* Classes of txn_write(): a power cut between two of them leaves at most lost clusters. */
 typedef enum FatClass {
@@ -101,29 +102,42 @@ MAY_YIELD int fat_table_scan(FatVolume *volume, uint32_t cluster, uint32_t max, 
                              uint64_t *map, uint32_t *ret_count);
 /* Hint: cells [cluster, cluster + count) will be read. */
 MAY_YIELD int fat_table_prefetch(FatVolume *volume, uint32_t cluster, uint32_t count);
+/* Hint before a transaction: the cells of these clusters will be written, in all copies. */
+MAY_YIELD void fat_table_prefetch_write(FatVolume *volume, const FatRunList *list, uint32_t from,
+                                        uint32_t count);
+/* The cell's value in another copy of the FAT, if that one makes sense. -ENOENT. */
+MAY_YIELD int fat_table_second_opinion(FatVolume *volume, uint32_t cluster, uint32_t *ret);
 /* Cells of [cluster, cluster + count) point to their neighbour, the last one holds `next`. */
 int fat_table_link(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count, uint32_t next,
                    FatClass class);
 int fat_table_free(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count);
 /* Cell 1's marks: cleanly unmounted, and no I/O errors met. */
 MAY_YIELD int fat_table_get_marks(FatVolume *volume, bool *ret_clean, bool *ret_sound);
-int fat_table_set_clean(Txn *txn, FatVolume *volume, bool clean);
+int fat_table_set_marks(Txn *txn, FatVolume *volume, bool clean, bool sound);
+/* Before the first use of the FAT: another copy is read if the active one does not even begin
+ * like a FAT. */
+MAY_YIELD void fat_table_choose_copy(FatVolume *volume);
 
 /* ---- free clusters (alloc.c) ---- */
 
 #define FAT_SEGMENT_CLUSTERS 32768u
 
-/* A set bit: not to be handed out (used, reserved, or freed and not yet forgotten by the image). */
 typedef struct FatSegment {
-    bool scanned;
-    uint32_t available;
-    uint64_t bits[BITMAP_WORDS(FAT_SEGMENT_CLUSTERS)];
+    /* A set bit: not to be handed out (used, reserved, or freed and not yet forgotten by the
+     * image). NULL: not in core; it can be read again, as long as nothing in it is reserved. */
+    uint64_t *bits;
+    uint32_t available; /* clear bits, kept up to date while bits are not in core as well */
+    uint32_t reserved;
+    bool counted; /* available is known */
+    bool ready;   /* bits are complete */
 } FatSegment;
 
 typedef struct FatAlloc {
-    FatSegment **segments; /* NULL: not read yet */
-    uint32_t segment_count, scanned_count;
-    uint32_t hint; /* where the next search begins */
+    FatSegment *segments;
+    uint32_t segment_count, counted_count;
+    uint32_t map_count, map_limit; /* segments in core */
+    uint32_t hand;                 /* where the search for one to drop goes on */
+    uint32_t hint;                 /* where the next search begins */
     bool free_known;
     bool touched;        /* something was allocated or freed: FSInfo is behind */
     uint32_t free_count; /* clusters whose committed cell is free */
@@ -137,8 +151,10 @@ void fat_alloc_done(FatVolume *volume);
 MAY_YIELD int fat_alloc_reserve(FatVolume *volume, uint32_t goal, uint32_t want, FatRunList *list);
 /* Gives reserved clusters back that were not used. */
 void fat_alloc_release(FatVolume *volume, const FatRunList *list, uint32_t from);
-/* In a body: `count` reserved clusters are now in use; a run of clusters has been freed. */
-int fat_alloc_use(Txn *txn, FatVolume *volume, uint32_t count);
+/* In a body: a run of reserved clusters is now in use; one of clusters in use has been freed. */
+int fat_alloc_use(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count);
+/* The same for the first `count` clusters of a list. */
+int fat_alloc_use_list(Txn *txn, FatVolume *volume, const FatRunList *list, uint32_t count);
 int fat_alloc_free(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count);
 /* CacheConfig.released. */
 void fat_alloc_released(void *arg, uint64_t block, uint64_t count);
@@ -191,13 +207,16 @@ MAY_YIELD int fat_orphans_finish(FatVolume *volume);
 struct FatVolume {
     FileSystem base;
     FatGeometry geo;
+    const FatCodepage *codepage; /* of short names */
+    int time_offset_minutes;     /* local time minus UTC */
+    bool list_xattrs;            /* option xattr */
     FatAlloc alloc;
     FatIdentities identities;
     bool has_fsinfo;
-    uint32_t fsinfo_free, fsinfo_next; /* as on disk */
-    bool found_dirty;                  /* not cleanly unmounted before us: the mark stays */
-    bool marked;                       /* we marked it dirty */
-    bool truncated; /* the device is shorter than the volume: read-only for good */
+    uint32_t fsinfo_free, fsinfo_next;      /* as on disk */
+    bool found_dirty;                       /* not cleanly unmounted before us: the mark stays */
+    bool marked;                            /* we marked it dirty */
+    bool unsound;                           /* cell 1 says that there were I/O errors */
     uint64_t erased_in[FAT_ERASED_BUCKETS]; /* batches in which names were erased, see place.c */
 };
 
@@ -208,6 +227,7 @@ struct FatInode {
     bool directory;
     FatChain chain;
     FatRunList reserved; /* promised to this file, behind its chain */
+    uint32_t kept;       /* clusters in all that fallocate wants to stay promised */
     FatIndex *index;     /* a directory's names; NULL: not read */
 };
 
@@ -234,8 +254,14 @@ static inline uint32_t fat_dir_number(FatInode *dir) {
     return dir->base.file_id == FS_ROOT_ID ? 0 : dir->chain.first;
 }
 
+/* ---- options.c ---- */
+
+int fat_options_parse(FatVolume *volume);
+
 /* ---- super.c ---- */
 
+/* Read-only for as long as it is mounted: a remount does not change that. */
+void fat_refuse_writes(FatVolume *volume, const char *reason);
 int fat_probe(BlockDevice *device, FsProbe *ret);
 MAY_YIELD int fat_mount(FileSystem *fs);
 MAY_YIELD int fat_unmount(FileSystem *fs);
@@ -267,6 +293,14 @@ void fat_entry_apply(FatInode *inode, const FsSetattr *set, FatDiskEntry *disk);
 MAY_YIELD int fat_setattr(FsInode *inode, const FsCall *call, const FsSetattr *set);
 MAY_YIELD int fat_fallocate(FsInode *inode, const FsCall *call, uint32_t mode, uint64_t offset,
                             uint64_t length);
+
+/* ---- xattr.c ---- */
+
+MAY_YIELD int fat_getxattr(FsInode *inode, const FsName *name, void *buf, uint32_t capacity);
+MAY_YIELD int fat_setxattr(FsInode *inode, const FsCall *call, const FsName *name,
+                           const void *value, uint32_t length, uint32_t flags);
+MAY_YIELD int fat_listxattr(FsInode *inode, char *buf, uint32_t capacity);
+MAY_YIELD int fat_removexattr(FsInode *inode, const FsCall *call, const FsName *name);
 
 /* ---- map.c ---- */
 
@@ -316,9 +350,9 @@ uint32_t fat_dir_slots(FatVolume *volume, const FatChain *chain);
 /* The entry whose short slot is `slot`. -ENOENT. */
 MAY_YIELD int fat_dir_entry_at(FatInode *dir, uint32_t slot, FatDirIter *iter, FatDirEntry *ret);
 MAY_YIELD int fat_dir_check_empty(FatInode *dir);
-/* The volume label's entry in the root directory. -ENOENT. */
+/* The volume label's entry in the root directory, and where it is (may be NULL). -ENOENT. */
 MAY_YIELD int fat_dir_find_label(FatVolume *volume, const FatChain *root,
-                                 uint8_t ret[FAT_SHORT_LENGTH]);
+                                 uint8_t ret[FAT_SHORT_LENGTH], uint64_t *ret_position);
 MAY_YIELD int fat_lookup(FsInode *dir, const FsName *name, FsEntry *ret);
 MAY_YIELD int fat_readdir(FsInode *dir, uint64_t cookie, FsDirEmit *emit);
 MAY_YIELD int fat_parent(FsInode *dir, uint64_t *ret_file_id);
@@ -329,8 +363,10 @@ MAY_YIELD int fat_parent(FsInode *dir, uint64_t *ret_file_id);
 typedef struct FatNewName {
     uint16_t units[FAT_LONG_NAME_MAX + 1];
     unsigned length;
+    const FatCodepage *page;
     bool needs_long;
-    bool lossy; /* the short form does not tell the long one: a ~N is needed */
+    uint8_t nt_flags; /* lower case, where the short form is all that is stored */
+    bool lossy;       /* the short form does not tell the long one: a ~N is needed */
     uint8_t short_name[FAT_SHORT_LENGTH];
 } FatNewName;
 static inline unsigned fat_new_name_slots(const FatNewName *name) {
@@ -339,6 +375,7 @@ static inline unsigned fat_new_name_slots(const FatNewName *name) {
 
 /* A name to be found. */
 typedef struct FatSearch {
+    const FatCodepage *page;
     const FsName *name;
     bool exact_only;
     unsigned length;
@@ -346,12 +383,19 @@ typedef struct FatSearch {
 } FatSearch;
 
 /* Checks what FAT can hold and makes the short form's basis: -EINVAL, -ENAMETOOLONG. */
-int fat_name_prepare(const FsName *name, FatNewName *ret);
+int fat_name_prepare(const FatCodepage *page, const FsName *name, FatNewName *ret);
 /* The name that users see, at most FS_NAME_MAX bytes; returns its length. */
-unsigned fat_name_display(const FatDirEntry *entry, char out[FS_NAME_MAX + 1]);
+unsigned fat_name_display(const FatCodepage *page, const FatDirEntry *entry,
+                          char out[FS_NAME_MAX + 1]);
 /* A volume label as text, without the blanks at its end; "" for "NO NAME". */
-void fat_label_text(const uint8_t label[FAT_SHORT_LENGTH], char *out, size_t capacity);
-int fat_search_init(FatSearch *search, const FsName *name, bool exact_only);
+#define FAT_LABEL_TEXT_MAX (FAT_SHORT_LENGTH * 3 + 1)
+void fat_label_text(const FatCodepage *page, const uint8_t label[FAT_SHORT_LENGTH], char *out,
+                    size_t capacity);
+/* The bytes of a label: in upper case, blanks behind. -EINVAL, -ENAMETOOLONG. */
+int fat_label_make(const FatCodepage *page, const char *text, size_t length,
+                   uint8_t ret[FAT_SHORT_LENGTH]);
+int fat_search_init(FatSearch *search, const FatCodepage *page, const FsName *name,
+                    bool exact_only);
 bool fat_search_match(const FatSearch *search, const FatDirEntry *entry);
 
 /* The short name's n-th variant: 0 is the basis, then come ~1 to ~4, then hashed ones. */
@@ -359,10 +403,11 @@ bool fat_search_match(const FatSearch *search, const FatDirEntry *entry);
 void fat_short_variant(const FatNewName *name, unsigned n, uint8_t ret[FAT_SHORT_LENGTH]);
 /* "BASE.EXT"; nt_flags as stored, or 0 for plain upper case. Returns the length. */
 #define FAT_SHORT_TEXT_MAX 12
-unsigned fat_short_text(const uint8_t name[FAT_SHORT_LENGTH], uint8_t nt_flags,
-                        uint16_t out[FAT_SHORT_TEXT_MAX]);
+unsigned fat_short_text(const FatCodepage *page, const uint8_t name[FAT_SHORT_LENGTH],
+                        uint8_t nt_flags, uint16_t out[FAT_SHORT_TEXT_MAX]);
 /* Searches for what would answer to this short name. */
-void fat_search_init_short(FatSearch *search, const uint8_t name[FAT_SHORT_LENGTH]);
+void fat_search_init_short(FatSearch *search, const FatCodepage *page,
+                           const uint8_t name[FAT_SHORT_LENGTH]);
 
 /* ---- index.c: the names of a directory, in core ---- */
 
@@ -397,6 +442,8 @@ typedef struct FatPlace {
 /* skip_slot: this entry's names do not count as taken (UINT32_MAX: none). Completes name. */
 /* name must live as long as the place. */
 MAY_YIELD int fat_place_find(FatInode *dir, FatNewName *name, uint32_t skip_slot, FatPlace *ret);
+/* The same for an entry whose short name is what it is: the label. */
+MAY_YIELD int fat_place_find_room(FatInode *dir, FatNewName *name, FatPlace *ret);
 void fat_place_done(FatPlace *place);
 /* In a body. entry's name is filled in. */
 int fat_place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry);
