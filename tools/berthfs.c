@@ -79,7 +79,7 @@ static int one_argument(Arguments *arguments, int c) {
         }
         break;
     case 'd':
-        options->debug = options->foreground = true;
+        options->debug = true;
         break;
     case 'r':
         r = add_options(options, "ro");
@@ -134,6 +134,9 @@ static int parse_arguments(Arguments *arguments, int argc, char **argv) {
     if (argc - optind != 2) {
         log_error("a source and a directory are needed (berthfs --help)");
         return FRONT_EXIT_USAGE;
+    }
+    if (arguments->config.options.debug) {
+        arguments->config.options.foreground = true; /* nobody reads it otherwise */
     }
     arguments->config.source = argv[optind];
     arguments->config.directory = argv[optind + 1];

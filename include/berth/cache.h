@@ -112,7 +112,9 @@ MAY_YIELD int txn_run(Cache *cache, const TxnReply *reply, TxnBody *body, void *
 
 /*
  * Changes bytes [offset, offset + length) of a block got inside this body.
- * class: 0 to TXN_CLASS_MAX - 1, the write-out order. A transaction must not
+ * class: 0 to TXN_CLASS_MAX - 1, the write-out order. Class 0 may be on the
+ * medium before the data of files is: it is for what nothing there refers to
+ * and what refers to no data itself. A transaction must not
  * write the same bytes with a lower class than before: -EUCLEAN, as only
  * structures that overlap on a corrupt image lead there. The Buffer may be put
  * directly afterwards. -ERESTART (on any device: the record needs more log

@@ -47,11 +47,23 @@ int channel_receive_fds(Channel *channel, void *buf, size_t buf_capacity, int *f
 
 /* ---- HELLO ---- */
 
-/* Descriptors that go with the front-end's HELLO, in this order. */
-enum HelloFd { HELLO_FD_IMAGE, HELLO_FD_ARENA_OUT, HELLO_FD_ARENA_IN, HELLO_FD_COUNT };
+/* Descriptors that go with the front-end's HELLO, in this order; the later ones only with
+ * HELLO_FEATURE_RING. */
+enum HelloFd {
+    HELLO_FD_IMAGE,
+    HELLO_FD_ARENA_OUT,
+    HELLO_FD_ARENA_IN,
+    HELLO_FD_COUNT,
+    HELLO_FD_RING = HELLO_FD_COUNT, /* memory of both rings */
+    HELLO_FD_RING_WAKE,             /* pipe, read end: wakes the daemon */
+    HELLO_FD_RING_BELL,             /* pipe, write end: wakes the front-end */
+    HELLO_FD_MAX,
+};
+#define HELLO_RING_FDS 3
 
 #define HELLO_FEATURE_ARENA (UINT64_C(1) << 0)
-#define HELLO_FEATURES_KNOWN HELLO_FEATURE_ARENA
+#define HELLO_FEATURE_RING (UINT64_C(1) << 1)
+#define HELLO_FEATURES_KNOWN (HELLO_FEATURE_ARENA | HELLO_FEATURE_RING)
 
 typedef struct Hello {
     uint32_t version;                       /* highest spoken; the answer carries the one chosen */

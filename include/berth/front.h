@@ -9,6 +9,7 @@
 #define BERTH_FRONT_H
 
 #include "berth/fs.h"
+#include "berth/sandbox.h"
 #include "berth/text.h"
 
 /* Exit codes, as mount(8) has them. */
@@ -27,11 +28,18 @@ typedef enum FrontDaemonMode {
     FRONT_DAEMON_NEVER,  /* the filesystem runs inside the front-end */
 } FrontDaemonMode;
 
+typedef enum FrontTransport {
+    FRONT_TRANSPORT_RING, /* default; the socket where the daemon has no rings */
+    FRONT_TRANSPORT_SOCKET,
+} FrontTransport;
+
 typedef struct FrontOptions {
     bool readonly;
     bool readwrite; /* rw was asked for: a write-protected source is an error then */
     bool remount, allow_other, debug, foreground;
     FrontDaemonMode daemon;
+    FrontTransport transport;
+    SandboxMode sandbox; /* the daemon's */
     char type[32];  /* "": detect */
     char part[112]; /* "": the whole image, or the only partition that can be mounted */
     bool has_start;

@@ -301,6 +301,8 @@ MAY_YIELD int fs_mount(const FileSystemType *type, BlockDevice *device, Loop *lo
 /* Evicts all, syncs, unmounts, frees. The first error is returned, everything is freed anyway. */
 MAY_YIELD int fs_unmount(FileSystem *fs);
 MAY_YIELD int fs_sync(FileSystem *fs);
+/* What was committed is on the medium; summaries (FileSystemOps.sync) wait for fs_sync(). */
+MAY_YIELD int fs_fsync(FileSystem *fs);
 /* Makes fs->cache with the volume's options and hooks. released() gets fs as its arg. */
 int fs_cache_new(FileSystem *fs, uint32_t block_size,
                  void (*released)(void *arg, uint64_t start, uint64_t count));
@@ -309,6 +311,13 @@ void fs_set_readonly(FileSystem *fs, const char *reason);
 
 /* Inode table. get loads on a miss; the reference keeps it in core until put. */
 MAY_YIELD int fs_inode_get(FileSystem *fs, uint64_t file_id, uint64_t position, FsInode **ret);
+/*
+ * Rises when an eviction begins and when one ends. An id that a lookup or listing gave may be one
+ * that its object had only while in core (an alias): if it is not in core and this has changed
+ * since, or an eviction is under way, the id may be gone.
+ */
+uint64_t fs_inode_eviction_steps(const FileSystem *fs);
+bool fs_inode_evictions_pending(const FileSystem *fs);
 /* Only if in core. */
 FsInode *fs_inode_peek(FileSystem *fs, uint64_t file_id);
 /* The last reference to a dead inode that nobody holds has it evicted: by a fiber of its own where

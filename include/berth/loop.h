@@ -22,6 +22,7 @@ typedef struct LoopConfig {
     unsigned ring_entries; /* submission queue size, 0: 256 */
     unsigned max_fibers;   /* 0: 320 */
     bool no_ring;          /* never use io_uring (tests, BERTH_NO_URING=1 in the environment) */
+    bool closed;           /* the ring takes nothing before loop_ring_open() */
 } LoopConfig;
 
 /* Makes the loop and the thread's fiber scheduler. 0 or -errno. */
@@ -40,6 +41,13 @@ bool loop_has_ring(const Loop *loop);
  */
 int loop_register_fd(Loop *loop, int fd);
 void loop_unregister_fd(Loop *loop, int index);
+
+/*
+ * Opens the ring of a closed loop: from now on, and for ever, this thread can submit what devices
+ * and watches need, on registered descriptors, and nothing else. 0, or -errno of a kernel that
+ * cannot restrict rings: then it is open for everything.
+ */
+int loop_ring_open(Loop *loop);
 
 /* Runs until loop_stop(). Returns 0, or -errno when the ring itself fails. */
 int loop_run(Loop *loop);

@@ -12,6 +12,7 @@
 #include "berth/channel.h"
 #include "berth/fs.h"
 #include "berth/message.h"
+#include "berth/sandbox.h"
 #include "berth/stats.h"
 #include "berth/text.h"
 
@@ -73,11 +74,12 @@ int fs_op_async(Volume *volume, const FSRequest *request, const ServiceBuffers *
 typedef struct ServeConfig {
     const FileSystemType *const *types; /* linked in */
     int channel_fd;                     /* connected socket, taken over */
+    SandboxMode sandbox;
     bool debug;                         /* log every message */
 } ServeConfig;
 int service_main(const ServeConfig *config);
-/* main() of a daemon: parses --channel-fd N, --version, --help, BERTH_DEBUG; calls service_main().
- */
+/* main() of a daemon: parses --channel-fd N, --sandbox MODE, --version, --help, BERTH_DEBUG; calls
+ * service_main(). */
 int daemon_main(int argc, char **argv, const FileSystemType *const *types);
 
 #endif

@@ -255,6 +255,7 @@ static MAY_YIELD int run(BlockDevice *device, BlockRequest *request) {
     }
     waiter.fiber = fiber_self();
     request->done = waiter_done;
+    /* cppcheck-suppress autoVariables; done before this returns */
     request->arg = &waiter;
     block_start(device, request);
     waiter.waiting = true;

@@ -3,7 +3,8 @@
  * Write-out. The log is a row of batches; a checkpoint closes the newest (X :=
  * head) and writes all up to X, oldest first, each class by class with a flush
  * behind each: fold builds the blocks in private memory, adjacent ones go out
- * in one write. Then the tail moves past the batch, freed ranges are released
+ * in one write. The first flush, of file data and class 0, is one for both.
+ * Then the tail moves past the batch, freed ranges are released
  * and its buffers are clean.
  *
  * One checkpoint runs at a time (checkpoint_running); cache_sync() waits for
@@ -113,6 +114,7 @@ static int write_block(ClassWriter *writer, const FoldBlock *block, unsigned cla
     return r;
 }
 
+/* All blocks of a class, not flushed yet. */
 static int write_class(Cache *cache, unsigned class) {
     ClassWriter writer = {.cache = cache};
     void *chunk = NULL;
@@ -134,8 +136,7 @@ static int write_class(Cache *cache, unsigned class) {
     /* Also after an error: the chunk must outlive the writes. */
     waited = finish_chunk(&writer);
     free(chunk);
-    r = r < 0 ? r : waited;
-    return r < 0 ? r : block_flush(cache->config.device);
+    return r < 0 ? r : waited;
 }
 
 /* ---- steps ---- */
@@ -174,38 +175,66 @@ static unsigned next_class(const Cache *cache, unsigned missing) {
     return (unsigned)__builtin_ctz(missing);
 }
 
-int cache_checkpoint_step(Cache *cache) {
+/* 1: the oldest closed batch is folded, 0: there is none. */
+static int fold_oldest(Cache *cache) {
     uint64_t begin = cache->log.tail;
-    uint64_t end;
-    unsigned missing, class;
     int r;
 
     if (cache->batch_count == 0 || begin == cache->log.batch_start) {
         return 0;
     }
-    end = cache_batch_end(cache, 0);
     if (!cache->folded) {
-        r = fold_init(&cache->fold, &cache->view, begin, end);
+        r = fold_init(&cache->fold, &cache->view, begin, cache_batch_end(cache, 0));
         if (r < 0) {
             return r;
         }
         cache->folded = true;
     }
-    missing = cache->fold.classes & ~cache->log.classes_done;
-    if (missing != 0) {
-        class = next_class(cache, missing);
+    return 1;
+}
+
+static unsigned missing_classes(const Cache *cache) {
+    return cache->fold.classes & ~cache->log.classes_done;
+}
+
+static void class_done(Cache *cache, unsigned class) {
+    lifeline_set_classes_done(&cache->log, (2U << class) - 1);
+    cache->stats.class_flushes++;
+}
+
+int cache_checkpoint_step(Cache *cache) {
+    unsigned class;
+    int r = fold_oldest(cache);
+
+    if (r <= 0) {
+        return r;
+    }
+    if (missing_classes(cache) != 0) {
+        class = next_class(cache, missing_classes(cache));
         r = write_class(cache, class);
+        if (r == 0) {
+            r = block_flush(cache->config.device);
+        }
         if (r < 0) {
             return r;
         }
-        lifeline_set_classes_done(&cache->log, (2U << class) - 1);
-        cache->stats.class_flushes++;
-        missing &= ~((2U << class) - 1);
+        class_done(cache, class);
     }
-    if (missing == 0) {
-        release_batch(cache, end);
+    if (missing_classes(cache) == 0) {
+        release_batch(cache, cache_batch_end(cache, 0));
     }
     return 1;
+}
+
+/*
+ * Nothing on the medium refers to what class 0 writes, so it may be there before the
+ * data is and share the flush of the data. True: that flush completes the class.
+ * A failure is left to the step that writes the class again.
+ */
+static bool write_unreferenced(Cache *cache) {
+    unsigned missing = fold_oldest(cache) > 0 ? missing_classes(cache) : 0;
+
+    return (missing & 1) != 0 && next_class(cache, missing) == 0 && write_class(cache, 0) == 0;
 }
 
 /* Steps until the tail has reached target; a step that fails is tried again a few times. */
@@ -251,6 +280,7 @@ static int flush_data(Cache *cache, int *ret_lost) {
 
 static int checkpoint(Cache *cache) {
     uint64_t target = cache->log.head;
+    bool ahead;
     int lost;
     int r;
 
@@ -259,9 +289,13 @@ static int checkpoint(Cache *cache) {
     }
     cache->stats.checkpoints++;
     cache_batch_close(cache);
+    ahead = write_unreferenced(cache);
     r = flush_data(cache, &lost);
     if (cache->log.tail == target) {
         return lost;
+    }
+    if (r == 0 && ahead) {
+        class_done(cache, 0);
     }
     if (r == 0) {
         r = write_out(cache, target);

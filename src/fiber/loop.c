@@ -46,7 +46,8 @@ static void start_backend(Loop *loop, const LoopConfig *config) {
         return;
     }
     r = loop_ring_init(loop,
-                       config->ring_entries != 0 ? config->ring_entries : DEFAULT_RING_ENTRIES);
+                       config->ring_entries != 0 ? config->ring_entries : DEFAULT_RING_ENTRIES,
+                       config->closed);
     if (r < 0) {
         log_notice("io_uring is not available (%s): using poll and threads instead", strerror(-r));
         return;

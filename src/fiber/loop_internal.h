@@ -68,7 +68,7 @@ void loop_timers_run(Loop *loop);
 bool loop_timers_timeout(const Loop *loop, struct timespec *ret);
 
 /* loop_ring.c. A turn: submit, wait if told to, call what has completed. 0 or -errno. */
-int loop_ring_init(Loop *loop, unsigned entries);
+int loop_ring_init(Loop *loop, unsigned entries, bool closed);
 void loop_ring_done(Loop *loop);
 int loop_ring_turn(Loop *loop, bool wait);
 /* The watch was made, changed or freed. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a response means to the front-end's own books, before the kernel hears of
- * it: lookup counts, attributes, the number seen, the volume's state. Called once
- * per response, on the thread that received it, in the order of numbers.
+ * it: lookup counts, attributes, names, the number seen, the volume's state.
+ * Called once per response, on the thread that received it, in the order of
+ * numbers.
  */
 #include "private.h"
 
@@ -34,6 +35,34 @@ static void drop_stale(Front *front, const FSRequest *request, const FSResponse 
     }
 }
 
+/* Names go by the file that they stood for: on volumes that fold case the one asked for may be
+ * another spelling of one that is known. After a failure nobody knows how far it got. */
+static void drop_names(Front *front, const FSRequest *request, const FSResponse *response) {
+    Nodes *nodes = &front->nodes;
+    bool known = response->result == 0;
+
+    switch (request->type) {
+    case FS_MSG_DELETE_FILE:
+        known = known && response->param1 != 0;
+        break;
+    case FS_MSG_RENAME:
+        known = known && (response->flags & FS_RESP_ATTR) != 0 &&
+                (request->rename_flags & FS_RENAME_EXCHANGE) == 0;
+        break;
+    default:
+        return;
+    }
+    if (!known) {
+        nodes_name_drop_in(nodes, request->file_id);
+        nodes_name_drop_in(nodes, request->file_id2);
+        return;
+    }
+    nodes_name_drop_of(nodes, response->param1);
+    if (request->type == FS_MSG_RENAME) {
+        nodes_name_drop_of(nodes, response->attr.file_id);
+    }
+}
+
 static void note_readonly(Front *front) {
     if (!atomic_exchange(&front->volume.readonly, true)) {
         log_warning("%s: the volume is read-only from here on", front->source_given);
@@ -53,6 +82,12 @@ void response_accept(Front *front, const Pending *pending, FSResponse *response)
         }
     }
     drop_stale(front, request, response);
+    drop_names(front, request, response);
+    if (grants && response->result == 0) {
+        nodes_name_store(
+            &front->nodes, request->type == FS_MSG_LINK ? request->file_id2 : request->file_id,
+            &request->name, (response->flags & FS_RESP_EXACT) != 0, response->attr.file_id);
+    }
     if (response->flags & FS_RESP_ATTR) {
         nodes_attr_store(&front->nodes, &response->attr);
     }

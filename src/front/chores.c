@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Chores: a thread for what the replier may not do because it would wait for a
- * slot (which only the replier frees): EVICTs of objects whose grant never reached
- * the kernel. In direct mode it is also the clock of the timed commit, which a
- * daemon has in its own loop.
+ * Chores: EVICTs, and in direct mode the timed commit, which a daemon has in its
+ * own loop.
+ *
+ * The kernel forgets objects one by one, after every unlink for instance. They
+ * wait here for company: EVICT goes out when EVICT_BATCH are waiting, before a
+ * request that may need the space of unlinked files, or after EVICT_MS, by the
+ * thread of this file. The replier can add to them, as adding never waits. Whether
+ * an object is still forgotten, and with which `seen`, is decided when the message
+ * is made (nodes_keep_gone()).
  *
  * Locks: chores->lock, a leaf.
  */
@@ -11,41 +16,31 @@
 
 #include <time.h>
 
-typedef struct Chore {
-    struct Chore *next;
-    uint64_t file_id, seen;
-} Chore;
-
 struct Chores {
     Front *front;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    Chore *first;
+    uint64_t *waiting; /* file_ids to evict */
+    size_t room;
+    _Atomic unsigned count;
     bool stop;
 };
 
-#define COMMIT_SECONDS 5
+#define COMMIT_MS 5000u
+#define EVICT_MS 50u
 
-/* The next chore; NULL at a tick of the clock or at the end (*ret_stop). */
-static Chore *next_chore(Chores *chores, bool *ret_stop) {
+static struct timespec after_ms(unsigned ms) {
     struct timespec until;
-    Chore *chore;
-    int r = 0;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += COMMIT_SECONDS;
-    pthread_mutex_lock(&chores->lock);
-    while (chores->first == NULL && !chores->stop && r == 0) {
-        r = pthread_cond_timedwait(&chores->changed, &chores->lock, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
     }
-    chore = chores->first;
-    if (chore != NULL) {
-        chores->first = chore->next;
-    }
-    *ret_stop = chores->stop && chore == NULL;
-    pthread_mutex_unlock(&chores->lock);
-    return chore;
+    return until;
 }
 
 static void commit_direct(Front *front) {
@@ -57,21 +52,47 @@ static void commit_direct(Front *front) {
     }
 }
 
+/* Waits until there is something to evict; then a little more, for others to join. */
+static bool wait_for_work(Chores *chores, bool *ret_evict) {
+    struct timespec until = after_ms(COMMIT_MS);
+    int r = 0;
+
+    pthread_mutex_lock(&chores->lock);
+    while (atomic_load(&chores->count) == 0 && !chores->stop && r == 0) {
+        r = pthread_cond_timedwait(&chores->changed, &chores->lock, &until);
+    }
+    *ret_evict = atomic_load(&chores->count) > 0;
+    until = after_ms(EVICT_MS);
+    for (r = 0; *ret_evict && !chores->stop && r == 0;) {
+        r = pthread_cond_timedwait(&chores->changed, &chores->lock, &until);
+    }
+    r = chores->stop ? -1 : 0;
+    pthread_mutex_unlock(&chores->lock);
+    return r == 0;
+}
+
 static void *chores_thread(void *arg) {
     Chores *chores = arg;
-    bool stop = false;
+    uint64_t commit_ns = clock_monotonic_ns();
+    bool evict;
 
-    while (!stop) {
-        Chore *chore = next_chore(chores, &stop);
-
-        if (chore != NULL) {
-            evict_send(chores->front, &chore->file_id, 1, chore->seen);
-            free(chore);
-        } else if (!stop) {
+    while (wait_for_work(chores, &evict)) {
+        if (evict) {
+            chores_evict_now(chores);
+        }
+        if (clock_monotonic_ns() - commit_ns >= COMMIT_MS * UINT64_C(1000000)) {
             commit_direct(chores->front);
+            commit_ns = clock_monotonic_ns();
         }
     }
     return NULL;
+}
+
+static void chores_release(Chores *chores) {
+    pthread_cond_destroy(&chores->changed);
+    pthread_mutex_destroy(&chores->lock);
+    free(chores->waiting);
+    free(chores);
 }
 
 int chores_new(Front *front, Chores **ret) {
@@ -90,15 +111,14 @@ int chores_new(Front *front, Chores **ret) {
     pthread_condattr_destroy(&attr);
     r = thread_start(&chores->thread, chores_thread, chores);
     if (r < 0) {
-        pthread_cond_destroy(&chores->changed);
-        pthread_mutex_destroy(&chores->lock);
-        free(chores);
+        chores_release(chores);
         return r;
     }
     *ret = chores;
     return 0;
 }
 
+/* What still waits is not sent: the daemon has unmounted, and holds nothing any more. */
 Chores *chores_free(Chores *chores) {
     if (chores != NULL) {
         pthread_mutex_lock(&chores->lock);
@@ -106,25 +126,65 @@ Chores *chores_free(Chores *chores) {
         pthread_cond_signal(&chores->changed);
         pthread_mutex_unlock(&chores->lock);
         pthread_join(chores->thread, NULL);
-        pthread_cond_destroy(&chores->changed);
-        pthread_mutex_destroy(&chores->lock);
-        free(chores);
+        chores_release(chores);
     }
     return NULL;
 }
 
-void chores_evict(Chores *chores, uint64_t file_id, uint64_t seen) {
-    Chore *chore = malloc(sizeof(*chore));
+/* Room for `count` more; without memory the daemon keeps some inodes longer than it need. */
+static bool make_room(Chores *chores, size_t count) {
+    size_t room = MAX(chores->room * 2, (size_t)EVICT_BATCH * 2);
+    uint64_t *more;
 
-    if (chore == NULL || chores == NULL) {
-        free(chore);
-        return; /* the daemon keeps an inode longer than it need */
+    if (chores->room - chores->count >= count) {
+        return true;
     }
-    chore->file_id = file_id;
-    chore->seen = seen;
+    more = reallocarray(chores->waiting, room, sizeof(*more));
+    if (more == NULL) {
+        return false;
+    }
+    chores->waiting = more;
+    chores->room = room;
+    return room - chores->count >= count;
+}
+
+unsigned chores_evict(Chores *chores, const uint64_t *file_ids, unsigned count) {
+    unsigned waiting;
+
+    if (chores == NULL) {
+        return 0;
+    }
     pthread_mutex_lock(&chores->lock);
-    chore->next = chores->first;
-    chores->first = chore;
-    pthread_cond_signal(&chores->changed);
+    waiting = atomic_load(&chores->count);
+    if (make_room(chores, count)) {
+        memcpy(chores->waiting + waiting, file_ids, count * sizeof(*file_ids));
+        atomic_store(&chores->count, waiting + count);
+        if (waiting == 0) {
+            pthread_cond_signal(&chores->changed);
+        }
+        waiting += count;
+    }
     pthread_mutex_unlock(&chores->lock);
+    return waiting;
+}
+
+void chores_evict_now(Chores *chores) {
+    uint64_t *file_ids, seen;
+    unsigned count;
+
+    if (chores == NULL || atomic_load(&chores->count) == 0) {
+        return; /* the usual case, without a lock: it precedes every request that writes */
+    }
+    pthread_mutex_lock(&chores->lock);
+    file_ids = chores->waiting;
+    count = atomic_load(&chores->count);
+    chores->waiting = NULL;
+    chores->room = 0;
+    atomic_store(&chores->count, 0);
+    pthread_mutex_unlock(&chores->lock);
+    count = nodes_keep_gone(&chores->front->nodes, file_ids, count, &seen);
+    if (count > 0) {
+        evict_send(chores->front, file_ids, count, seen);
+    }
+    free(file_ids);
 }

@@ -73,10 +73,19 @@ static void child_exec(const char *path, char *const argv[], int channel_fd, int
 static int daemon_spawn(Front *front, const char *path) {
     _cleanup_close_ int peer_fd = -1, log_write_fd = -1;
     DaemonProcess *daemon = &front->daemon;
-    char *argv[] = {(char *)front->type->daemon, (char *)"--channel-fd", (char *)"3", NULL};
+    Channel *channel = NULL;
+    char *argv[] = {(char *)front->type->daemon,
+                    (char *)"--channel-fd",
+                    (char *)"3",
+                    (char *)"--sandbox",
+                    (char *)sandbox_mode_name(front->options.sandbox),
+                    NULL};
     int pipe_fds[2], r;
 
-    r = channel_pair(&daemon->channel, &peer_fd);
+    r = channel_pair(&channel, &peer_fd);
+    if (r == 0) {
+        r = transport_new(channel, &daemon->transport);
+    }
     if (r < 0) {
         return r;
     }
@@ -102,7 +111,7 @@ static int daemon_spawn(Front *front, const char *path) {
 static void hello_fill(const Front *front, Hello *hello) {
     memset(hello, 0, sizeof(*hello));
     hello->version = FS_PROTOCOL_VERSION;
-    hello->features = HELLO_FEATURES_KNOWN;
+    hello->features = HELLO_FEATURE_ARENA;
     hello->epoch = front->daemon.epoch;
     hello->slots = PENDING_SLOTS;
     hello->arena_out_size = arena_size(front->arena_out);
@@ -119,26 +128,45 @@ static void hello_fill(const Front *front, Hello *hello) {
                        : front->source + strlen(front->source) - sizeof(hello->source) + 1);
 }
 
+/* The rings are worth having, not needed: without them the messages go over the socket. */
+static unsigned offer_ring(Front *front, Hello *hello, int fds[HELLO_FD_MAX]) {
+    int r;
+
+    if (front->options.transport == FRONT_TRANSPORT_SOCKET) {
+        return HELLO_FD_COUNT;
+    }
+    r = transport_ring_offer(front->daemon.transport, hello->slots, fds + HELLO_FD_RING);
+    if (r < 0) {
+        log_warning("%s: no rings, the socket serves: %s", front->source_given, strerror(-r));
+        return HELLO_FD_COUNT;
+    }
+    hello->features |= HELLO_FEATURE_RING;
+    return HELLO_FD_MAX;
+}
+
 static int hello_exchange(Front *front, char text[128]) {
-    const int fds[HELLO_FD_COUNT] = {
+    Channel *channel = transport_channel(front->daemon.transport);
+    int fds[HELLO_FD_MAX] = {
         [HELLO_FD_IMAGE] = front->image_fd,
         [HELLO_FD_ARENA_OUT] = arena_fd(front->arena_out),
         [HELLO_FD_ARENA_IN] = arena_fd(front->arena_in),
     };
     uint8_t buf[HELLO_SIZE];
     unsigned fd_count;
+    uint64_t offered;
     Hello hello;
     int r;
 
     hello_fill(front, &hello);
+    fd_count = offer_ring(front, &hello, fds);
+    offered = hello.features;
     hello_encode(&hello, buf);
-    r = channel_send_fds(front->daemon.channel, buf, sizeof(buf), fds, HELLO_FD_COUNT);
+    r = channel_send_fds(channel, buf, sizeof(buf), fds, fd_count);
     if (r < 0) {
         (void)snprintf(text, 128, "%s", r == -EPIPE ? "it ended at once" : strerror(-r));
         return r;
     }
-    r = channel_receive_fds(front->daemon.channel, buf, sizeof(buf), NULL, 0, &fd_count,
-                            HELLO_TIMEOUT_MS);
+    r = channel_receive_fds(channel, buf, sizeof(buf), NULL, 0, &fd_count, HELLO_TIMEOUT_MS);
     if (r <= 0) {
         (void)snprintf(text, 128, "%s", r == 0 ? "it ended without an answer" : strerror(-r));
         return r == 0 ? -EPIPE : r;
@@ -152,11 +180,13 @@ static int hello_exchange(Front *front, char text[128]) {
         return hello.result;
     }
     if (hello.version != FS_PROTOCOL_VERSION || hello.epoch != front->daemon.epoch ||
-        (hello.features & HELLO_FEATURE_ARENA) == 0) {
+        (hello.features & HELLO_FEATURE_ARENA) == 0 || (hello.features & ~offered) != 0) {
         (void)snprintf(text, 128, "it speaks version %u, features %#llx", hello.version,
                        (unsigned long long)hello.features);
         return -EPROTO;
     }
+    (void)snprintf(front->daemon.sandbox, sizeof(front->daemon.sandbox), "%s", hello.text);
+    transport_ring_settle(front->daemon.transport, (hello.features & HELLO_FEATURE_RING) != 0);
     return 0;
 }
 
@@ -207,6 +237,6 @@ void daemon_release(DaemonProcess *daemon) {
     if (daemon->log_fd >= 0) {
         close(daemon->log_fd);
     }
-    channel_free(daemon->channel);
+    transport_free(daemon->transport);
     *daemon = (DaemonProcess){.pidfd = -1, .log_fd = -1, .epoch = daemon->epoch};
 }

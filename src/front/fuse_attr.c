@@ -7,6 +7,7 @@
  */
 #include "private.h"
 
+#include <linux/fuse.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -30,6 +31,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     FsAttr attr;
 
     if (nodes_attr_get(&front->nodes, ino, &attr)) {
+        atomic_fetch_add(&front->wire.getattrs_answered, 1);
         reply_attr(front, req, &attr);
         return;
     }
@@ -51,11 +53,9 @@ static int64_t timespec_to_ns(const struct timespec *ts) {
  * The kernel writes back the times of a file after its last name has gone. They will never be on
  * the medium: the answer is given here.
  */
-static bool setattr_unlinked(Front *front, const Pending *pending, FsAttr *ret) {
-    const FsSetattr *set = &pending->request.set;
-
+static bool setattr_unlinked(Front *front, uint64_t file_id, const FsSetattr *set, FsAttr *ret) {
     if ((set->mask & ~(uint32_t)(FS_SET_ATIME | FS_SET_MTIME | FS_SET_CTIME)) != 0 ||
-        !nodes_attr_get(&front->nodes, pending->request.file_id, ret) || ret->nlink != 0) {
+        !nodes_attr_get(&front->nodes, file_id, ret) || ret->nlink != 0) {
         return false;
     }
     ret->atime_ns = set->mask & FS_SET_ATIME ? set->atime_ns : ret->atime_ns;
@@ -65,48 +65,61 @@ static bool setattr_unlinked(Front *front, const Pending *pending, FsAttr *ret) 
     return true;
 }
 
+static FsSetattr to_setattr(const struct stat *attr, int to_set, int64_t now_ns) {
+    FsSetattr set = {0};
+
+    if (to_set & FUSE_SET_ATTR_MODE) {
+        set.mask |= FS_SET_MODE;
+        set.mode = attr->st_mode & 07777;
+    }
+    if (to_set & FUSE_SET_ATTR_UID) {
+        set.mask |= FS_SET_UID;
+        set.uid = attr->st_uid;
+    }
+    if (to_set & FUSE_SET_ATTR_GID) {
+        set.mask |= FS_SET_GID;
+        set.gid = attr->st_gid;
+    }
+    if (to_set & FUSE_SET_ATTR_SIZE) {
+        set.mask |= FS_SET_SIZE;
+        set.size = (uint64_t)attr->st_size;
+    }
+    if (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)) {
+        set.mask |= FS_SET_ATIME;
+        set.atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? now_ns : timespec_to_ns(&attr->st_atim);
+    }
+    if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) {
+        set.mask |= FS_SET_MTIME;
+        set.mtime_ns = to_set & FUSE_SET_ATTR_MTIME_NOW ? now_ns : timespec_to_ns(&attr->st_mtim);
+    }
+    if (to_set & FUSE_SET_ATTR_CTIME) {
+        set.mask |= FS_SET_CTIME;
+        set.ctime_ns = timespec_to_ns(&attr->st_ctim);
+    }
+    if (((unsigned)to_set & FATTR_KILL_SUIDGID) != 0) { /* libfuse passes the bit on unnamed */
+        set.mask |= FS_SET_KILL_SUIDGID;
+    }
+    return set;
+}
+
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
                 struct fuse_file_info *fi) {
     Front *front = fuse_req_userdata(req);
-    Pending *pending = fuse_begin(req, FS_MSG_SET_ATTR, ino, finish_attr);
-    FsSetattr *set = &pending->request.set;
+    int64_t now_ns = clock_realtime_ns();
+    const FsSetattr set = to_setattr(attr, to_set, now_ns);
+    Pending *pending;
     FsAttr known;
 
-    if (to_set & FUSE_SET_ATTR_MODE) {
-        set->mask |= FS_SET_MODE;
-        set->mode = attr->st_mode & 07777;
-    }
-    if (to_set & FUSE_SET_ATTR_UID) {
-        set->mask |= FS_SET_UID;
-        set->uid = attr->st_uid;
-    }
-    if (to_set & FUSE_SET_ATTR_GID) {
-        set->mask |= FS_SET_GID;
-        set->gid = attr->st_gid;
-    }
-    if (to_set & FUSE_SET_ATTR_SIZE) {
-        set->mask |= FS_SET_SIZE;
-        set->size = (uint64_t)attr->st_size;
-    }
-    if (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW)) {
-        set->mask |= FS_SET_ATIME;
-        set->atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? pending->request.time_ns
-                                                         : timespec_to_ns(&attr->st_atim);
-    }
-    if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) {
-        set->mask |= FS_SET_MTIME;
-        set->mtime_ns = to_set & FUSE_SET_ATTR_MTIME_NOW ? pending->request.time_ns
-                                                         : timespec_to_ns(&attr->st_mtim);
-    }
-    if (to_set & FUSE_SET_ATTR_CTIME) {
-        set->mask |= FS_SET_CTIME;
-        set->ctime_ns = timespec_to_ns(&attr->st_ctim);
-    }
-    if (setattr_unlinked(front, pending, &known)) {
+    if (setattr_unlinked(front, ino, &set, &known)) {
         reply_attr(front, req, &known);
-        pending_put(front, pending);
         return;
     }
+    if ((set.mask & FS_SET_SIZE) != 0) {
+        chores_evict_now(front->chores); /* it may need the space */
+    }
+    pending = fuse_begin(req, FS_MSG_SET_ATTR, ino, finish_attr);
+    pending->request.time_ns = now_ns;
+    pending->request.set = set;
     pending_start(front, pending);
 }
 

@@ -84,6 +84,9 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
     pending = fuse_begin(req, FS_MSG_WRITE_FILE, ino, finish_write);
     pending->request.offset = (uint64_t)off;
     pending->request.length = (uint32_t)size;
+    if (wire_write_kills_suid(front)) {
+        pending->request.flags |= FS_REQ_KILL_SUIDGID;
+    }
     r = place_payload(front, pending, buf, (uint32_t)size);
     if (r < 0) {
         fuse_abandon(front, pending, r);

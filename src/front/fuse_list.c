@@ -67,7 +67,11 @@ static void add_entry(Listing *listing, const FsDirEntry *dirent) {
     memcpy(name, dirent->name, dirent->name_length);
     name[dirent->name_length] = 0;
     if (granted) {
+        const FsName stored = {.text = name, .length = dirent->name_length};
+
         nodes_attr_store(&front->nodes, &dirent->attr);
+        nodes_name_store(&front->nodes, listing->pending->request.file_id, &stored, true,
+                         dirent->file_id);
         entry.ino = dirent->file_id;
         entry.generation = dirent->attr.generation;
         entry.attr_timeout = front->long_timeout;

@@ -11,11 +11,22 @@
 /* CREATE answers with an open file, its kin with the entry alone. */
 enum { WITH_ENTRY, WITH_OPEN_FILE };
 
-static int reply_entry(Pending *pending, const struct fuse_entry_param *entry) {
+/* Tells the kernel of an object that has been granted for it. */
+static void reply_granted(Front *front, fuse_req_t req, const FsAttr *attr, bool exact,
+                          uint32_t answer) {
     struct fuse_file_info fi = {.keep_cache = 1};
+    struct fuse_entry_param entry = {
+        .ino = attr->file_id,
+        .generation = attr->generation,
+        .attr_timeout = front->long_timeout,
+        .entry_timeout = entry_timeout(front, exact),
+    };
 
-    return pending->size == WITH_OPEN_FILE ? fuse_reply_create(pending->fuse, entry, &fi)
-                                           : fuse_reply_entry(pending->fuse, entry);
+    attr_to_stat(attr, &entry.attr);
+    if ((answer == WITH_OPEN_FILE ? fuse_reply_create(req, &entry, &fi)
+                                  : fuse_reply_entry(req, &entry)) < 0) {
+        forget_later(front, attr->file_id);
+    }
 }
 
 static void finish_entry(Front *front, Pending *pending, const FSResponse *response) {
@@ -31,26 +42,28 @@ static void finish_entry(Front *front, Pending *pending, const FSResponse *respo
         fuse_reply_err(pending->fuse, -response->result);
         return;
     }
-    entry.ino = response->attr.file_id;
-    entry.generation = response->attr.generation;
-    entry.attr_timeout = front->long_timeout;
-    entry.entry_timeout = entry_timeout(front, (response->flags & FS_RESP_EXACT) != 0);
-    attr_to_stat(&response->attr, &entry.attr);
-    if (reply_entry(pending, &entry) < 0) {
-        forget_later(front, response->attr.file_id);
-    }
+    reply_granted(front, pending->fuse, &response->attr, (response->flags & FS_RESP_EXACT) != 0,
+                  pending->size);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
+    Front *front = fuse_req_userdata(req);
     Pending *pending;
     FsName checked;
+    FsAttr attr;
+    bool exact;
 
     if (!fuse_name(req, name, &checked)) {
         return;
     }
+    if (!atomic_load(&front->daemon_dead) &&
+        nodes_lookup(&front->nodes, parent, &checked, &attr, &exact)) {
+        reply_granted(front, req, &attr, exact, WITH_ENTRY);
+        return;
+    }
     pending = fuse_begin(req, FS_MSG_LOOKUP, parent, finish_entry);
     pending->request.name = checked;
-    pending_start(fuse_req_userdata(req), pending);
+    pending_start(front, pending);
 }
 
 static uint32_t mode_to_type(mode_t mode) {

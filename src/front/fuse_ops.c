@@ -11,11 +11,34 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+/* May it need, or tell of, space that an unlinked file still occupies? */
+static bool wants_space(FSMessageType type) {
+    switch ((unsigned)type) {
+    case FS_MSG_READ_FILE:
+    case FS_MSG_LIST_DIR:
+    case FS_MSG_LOOKUP:
+    case FS_MSG_DELETE_FILE:
+    case FS_MSG_GET_ATTR:
+    case FS_MSG_SET_ATTR: /* op_setattr() sees to its size */
+    case FS_MSG_READ_LINK:
+    case FS_MSG_GET_XATTR:
+    case FS_MSG_LIST_XATTR:
+    case FS_MSG_SEEK:
+        return false;
+    default:
+        return true;
+    }
+}
+
 Pending *fuse_begin(fuse_req_t req, FSMessageType type, fuse_ino_t ino, PendingFinish *finish) {
     Front *front = fuse_req_userdata(req);
     const struct fuse_ctx *caller = fuse_req_ctx(req);
-    Pending *pending = pending_get(front, type, finish);
+    Pending *pending;
 
+    if (wants_space(type)) {
+        chores_evict_now(front->chores);
+    }
+    pending = pending_get(front, type, finish);
     pending->fuse = req;
     pending->request.file_id = ino;
     pending->request.uid = caller->uid;
@@ -132,31 +155,34 @@ void evict_send(Front *front, const uint64_t *file_ids, unsigned count, uint64_t
 
 void forget_later(Front *front, uint64_t file_id) {
     NodeForget forget = {.file_id = file_id, .lookups = 1};
-    uint64_t gone, seen;
+    uint64_t gone;
 
-    if (nodes_forget(&front->nodes, &forget, 1, &gone, &seen) > 0) {
-        chores_evict(front->chores, gone, seen);
-    }
-}
-
-void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count) {
-    Front *front = fuse_req_userdata(req);
-    NodeForget forget = {.file_id = ino, .lookups = count};
-    uint64_t gone, seen;
-
-    fuse_reply_none(req);
-    if (nodes_forget(&front->nodes, &forget, 1, &gone, &seen) > 0) {
-        evict_send(front, &gone, 1, seen);
+    if (nodes_forget(&front->nodes, &forget, 1, &gone) > 0) {
+        (void)chores_evict(front->chores, &gone, 1);
     }
 }
 
 #define FORGET_BATCH 32u
 
+static void forget(Front *front, const NodeForget *forgets, unsigned count) {
+    uint64_t gone[FORGET_BATCH];
+    unsigned gone_count = nodes_forget(&front->nodes, forgets, count, gone);
+
+    if (gone_count > 0 && chores_evict(front->chores, gone, gone_count) >= EVICT_BATCH) {
+        chores_evict_now(front->chores);
+    }
+}
+
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count) {
+    const NodeForget one = {.file_id = ino, .lookups = count};
+
+    forget(fuse_req_userdata(req), &one, 1);
+    fuse_reply_none(req);
+}
+
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets) {
-    Front *front = fuse_req_userdata(req);
     NodeForget batch[FORGET_BATCH];
-    uint64_t gone[FORGET_BATCH], seen;
-    unsigned n, gone_count;
+    unsigned n;
 
     for (size_t at = 0; at < count; at += n) {
         n = (unsigned)MIN(count - at, (size_t)FORGET_BATCH);
@@ -164,10 +190,7 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
             batch[i].file_id = forgets[at + i].ino;
             batch[i].lookups = forgets[at + i].nlookup;
         }
-        gone_count = nodes_forget(&front->nodes, batch, n, gone, &seen);
-        if (gone_count > 0) {
-            evict_send(front, gone, gone_count, seen);
-        }
+        forget(fuse_req_userdata(req), batch, n);
     }
     fuse_reply_none(req);
 }

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Nodes: lookup counts and attributes per file_id. See nodes.h for the rule
- * about EVICT. Locks: nodes->lock, a leaf.
+ * Nodes: lookup counts, attributes and names per file_id. See nodes.h for the
+ * rules about EVICT and names. Locks: nodes->lock, a leaf.
  */
 #include "nodes.h"
 
 typedef struct Node {
-    HashNode hash; /* key: file_id */
-    uint64_t lookups;
+    HashNode hash;    /* key: file_id */
+    uint64_t lookups; /* above zero */
     bool has_attr;
     FsAttr attr;
+    NameLists lists;
 } Node;
 
 static Node *node_find_locked(Nodes *nodes, uint64_t file_id) {
@@ -22,6 +23,7 @@ int nodes_init(Nodes *nodes) {
     memset(nodes, 0, sizeof(*nodes));
     pthread_mutex_init(&nodes->lock, NULL);
     hashmap_init(&nodes->map);
+    names_init(&nodes->names);
     return nodes_grant(nodes, FS_ROOT_ID);
 }
 
@@ -29,6 +31,8 @@ static void node_drop(HashNode *hash, void *arg) {
     Nodes *nodes = arg;
     Node *node = container_of(hash, Node, hash);
 
+    names_drop_below(&nodes->names, &node->lists);
+    names_drop_here(&nodes->names, &node->lists);
     hashmap_remove(&nodes->map, hash);
     free(node);
 }
@@ -36,6 +40,7 @@ static void node_drop(HashNode *hash, void *arg) {
 void nodes_done(Nodes *nodes) {
     hashmap_iterate(&nodes->map, node_drop, nodes);
     hashmap_done(&nodes->map);
+    names_done(&nodes->names);
     pthread_mutex_destroy(&nodes->lock);
 }
 
@@ -54,6 +59,7 @@ int nodes_grant(Nodes *nodes, uint64_t file_id) {
             free(node);
         } else {
             node->lookups = 1;
+            name_lists_init(&node->lists);
         }
     }
     pthread_mutex_unlock(&nodes->lock);
@@ -66,8 +72,7 @@ void nodes_saw(Nodes *nodes, uint64_t number) {
     pthread_mutex_unlock(&nodes->lock);
 }
 
-unsigned nodes_forget(Nodes *nodes, const NodeForget *forgets, unsigned count, uint64_t *ret_ids,
-                      uint64_t *ret_seen) {
+unsigned nodes_forget(Nodes *nodes, const NodeForget *forgets, unsigned count, uint64_t *ret_ids) {
     unsigned gone = 0;
     Node *node;
 
@@ -80,8 +85,20 @@ unsigned nodes_forget(Nodes *nodes, const NodeForget *forgets, unsigned count, u
         node->lookups -= MIN(forgets[i].lookups, node->lookups);
         if (node->lookups == 0) {
             ret_ids[gone++] = forgets[i].file_id;
-            hashmap_remove(&nodes->map, &node->hash);
-            free(node);
+            node_drop(&node->hash, nodes);
+        }
+    }
+    pthread_mutex_unlock(&nodes->lock);
+    return gone;
+}
+
+unsigned nodes_keep_gone(Nodes *nodes, uint64_t *file_ids, unsigned count, uint64_t *ret_seen) {
+    unsigned gone = 0;
+
+    pthread_mutex_lock(&nodes->lock);
+    for (unsigned i = 0; i < count; i++) {
+        if (node_find_locked(nodes, file_ids[i]) == NULL) {
+            file_ids[gone++] = file_ids[i];
         }
     }
     *ret_seen = nodes->seen;
@@ -133,4 +150,70 @@ bool nodes_attr_get(Nodes *nodes, uint64_t file_id, FsAttr *ret) {
     }
     pthread_mutex_unlock(&nodes->lock);
     return found;
+}
+
+void nodes_name_store(Nodes *nodes, uint64_t directory, const FsName *name, bool exact,
+                      uint64_t file_id) {
+    Node *above, *node;
+
+    pthread_mutex_lock(&nodes->lock);
+    above = node_find_locked(nodes, directory);
+    node = node_find_locked(nodes, file_id);
+    if (above != NULL && node != NULL) {
+        names_store(&nodes->names, directory, &above->lists, file_id, &node->lists, name, exact);
+    }
+    pthread_mutex_unlock(&nodes->lock);
+}
+
+bool nodes_lookup(Nodes *nodes, uint64_t directory, const FsName *name, FsAttr *ret,
+                  bool *ret_exact) {
+    Node *node = NULL;
+    uint64_t file_id;
+    bool exact = false, found;
+
+    pthread_mutex_lock(&nodes->lock);
+    file_id = names_find(&nodes->names, directory, name, &exact);
+    if (file_id != 0) {
+        node = node_find_locked(nodes, file_id);
+    }
+    found = node != NULL && node->has_attr && node->attr.nlink > 0;
+    if (found) {
+        node->lookups++;
+        nodes->answers++;
+        *ret = node->attr;
+        *ret_exact = exact;
+    }
+    pthread_mutex_unlock(&nodes->lock);
+    return found;
+}
+
+void nodes_name_drop_of(Nodes *nodes, uint64_t file_id) {
+    Node *node;
+
+    pthread_mutex_lock(&nodes->lock);
+    node = node_find_locked(nodes, file_id);
+    if (node != NULL) {
+        names_drop_here(&nodes->names, &node->lists);
+    }
+    pthread_mutex_unlock(&nodes->lock);
+}
+
+void nodes_name_drop_in(Nodes *nodes, uint64_t directory) {
+    Node *node;
+
+    pthread_mutex_lock(&nodes->lock);
+    node = node_find_locked(nodes, directory);
+    if (node != NULL) {
+        names_drop_below(&nodes->names, &node->lists);
+    }
+    pthread_mutex_unlock(&nodes->lock);
+}
+
+NodesStats nodes_stats(Nodes *nodes) {
+    NodesStats stats;
+
+    pthread_mutex_lock(&nodes->lock);
+    stats = (NodesStats){nodes->map.count, nodes->names.map.count, nodes->answers};
+    pthread_mutex_unlock(&nodes->lock);
+    return stats;
 }

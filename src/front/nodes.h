@@ -8,6 +8,26 @@
  * goes to the kernel. So an EVICT that carries `seen` is either newer than every
  * grant of its object, or the daemon knows of a later one and ignores it.
  *
+ * Names (nodes_lookup()): a LOOKUP of a known name is answered here and raises
+ * the count as a grant of the daemon's would, without the daemon hearing of it.
+ * That keeps the rule because it happens only while the count is above zero: the
+ * daemon's own grant is still out then, as EVICT is sent only for a node whose
+ * count has reached zero, and such a node goes, with all its names, under the
+ * same hold of the lock. After that the name is unknown again and the daemon is
+ * asked; a file_id that it has given to something else meanwhile (FAT's are
+ * positions) is never answered from here. For the same reason names go with the
+ * node of their directory.
+ *
+ * A known name is never wrong: responses are accepted in the order of their
+ * numbers, which is the order in which the daemon did the work, and we own the
+ * volume. So the names are those of the volume as of the last response accepted, and
+ * every change that the kernel has been told of is among these. Where names fold case,
+ * each spelling that was asked for is kept for itself, with whether it is the
+ * stored one, and goes when its file is renamed or removed, by whatever spelling:
+ * until then the format lets no other file have a name that is equal to it. Absence
+ * is not kept: which names are equal is the format's business, and where it compares
+ * bytes the kernel keeps absences itself.
+ *
  * One mutex, a leaf: nothing else is taken while it is held.
  */
 #ifndef BERTH_FRONT_NODES_H
@@ -15,12 +35,15 @@
 
 #include "berth/fs.h"
 #include "berth/hashmap.h"
+#include "names.h"
 #include <pthread.h>
 
 typedef struct Nodes {
     pthread_mutex_t lock;
     HashMap map;
-    uint64_t seen; /* number of the last response that was processed */
+    Names names;
+    uint64_t seen;    /* number of the last response that was processed */
+    uint64_t answers; /* lookups answered here */
 } Nodes;
 
 /* Enters the root, which the kernel never forgets. 0 or -ENOMEM. */
@@ -33,18 +56,36 @@ void nodes_saw(Nodes *nodes, uint64_t number);
 typedef struct NodeForget {
     uint64_t file_id, lookups;
 } NodeForget;
+/* The kernel takes lookups back. Returns how many objects it now has none of; their ids go to
+ * ret_ids (room for `count`). */
+unsigned nodes_forget(Nodes *nodes, const NodeForget *forgets, unsigned count, uint64_t *ret_ids);
 /*
- * The kernel takes lookups back. Returns how many objects it now has none of; their ids go to
- * ret_ids (room for `count`), and the daemon is to be told with *ret_seen, which holds for all of
- * them as they left under one hold of the lock.
+ * Before an EVICT of objects that nodes_forget() returned some time ago: removes from file_ids
+ * those that the kernel has come to hold again, and returns how many are left. *ret_seen holds for
+ * all of them, as they are looked up under one hold of the lock.
  */
-unsigned nodes_forget(Nodes *nodes, const NodeForget *forgets, unsigned count, uint64_t *ret_ids,
-                      uint64_t *ret_seen);
+unsigned nodes_keep_gone(Nodes *nodes, uint64_t *file_ids, unsigned count, uint64_t *ret_seen);
 uint64_t nodes_count(Nodes *nodes);
 
 /* Attributes of what the kernel holds; objects it does not hold are passed over in silence. */
 void nodes_attr_store(Nodes *nodes, const FsAttr *attr);
 void nodes_attr_drop(Nodes *nodes, uint64_t file_id);
 bool nodes_attr_get(Nodes *nodes, uint64_t file_id, FsAttr *ret);
+
+/* In this directory the name stands for file_id (exact: spelled as stored). Kept if both are held.
+ */
+void nodes_name_store(Nodes *nodes, uint64_t directory, const FsName *name, bool exact,
+                      uint64_t file_id);
+/* LOOKUP without the daemon: true when the name is known; the file is granted once more then. */
+bool nodes_lookup(Nodes *nodes, uint64_t directory, const FsName *name, FsAttr *ret,
+                  bool *ret_exact);
+/* All names of the file, and all names in the directory, are to be asked for again. */
+void nodes_name_drop_of(Nodes *nodes, uint64_t file_id);
+void nodes_name_drop_in(Nodes *nodes, uint64_t directory);
+
+typedef struct NodesStats {
+    uint64_t nodes, names, answers;
+} NodesStats;
+NodesStats nodes_stats(Nodes *nodes);
 
 #endif

@@ -26,10 +26,10 @@ static const char *const dropped[] = {
     "relatime",   "norelatime", "strictatime", "nostrictatime", "lazytime",
     "nolazytime", "iversion",   "noiversion",  "mand",          "nomand",
     "silent",     "loud",       "nosuid",      "nodev",         "default_permissions",
-    "fsname",     "subtype",    "loop",
+    "fsname",     "subtype",    "loop",        "nodiratime",
 };
 
-static const char *const kernel_flags[] = {"noexec", "noatime", "nodiratime", "sync", "dirsync"};
+static const char *const kernel_flags[] = {"noexec", "noatime", "sync", "dirsync"};
 /* Only an administrator may lift the defaults. */
 static const char *const admin_flags[] = {"suid", "dev"};
 
@@ -134,6 +134,26 @@ static int set_daemon(const Parse *parse, const char *name, const char *value) {
     return 0;
 }
 
+static int set_transport(const Parse *parse, const char *name, const char *value) {
+    FrontOptions *options = parse->options;
+
+    if (value != NULL && strcmp(value, "ring") == 0) {
+        options->transport = FRONT_TRANSPORT_RING;
+    } else if (value != NULL && strcmp(value, "socket") == 0) {
+        options->transport = FRONT_TRANSPORT_SOCKET;
+    } else {
+        return complain(parse, name, value, "ring or socket");
+    }
+    return 0;
+}
+
+static int set_sandbox(const Parse *parse, const char *name, const char *value) {
+    if (value == NULL || sandbox_mode_parse(value, &parse->options->sandbox) < 0) {
+        return complain(parse, name, value, "auto, require or off");
+    }
+    return 0;
+}
+
 static int set_start(const Parse *parse, const char *name, const char *value) {
     if (value == NULL || (parse_u64(value, &parse->options->start) < 0 &&
                           parse_size(value, &parse->options->start) < 0)) {
@@ -180,6 +200,12 @@ static int own_value(const Parse *parse, const char *name, const char *value) {
     }
     if (strcmp(name, "daemon") == 0) {
         return set_daemon(parse, name, value);
+    }
+    if (strcmp(name, "transport") == 0) {
+        return set_transport(parse, name, value);
+    }
+    if (strcmp(name, "sandbox") == 0) {
+        return set_sandbox(parse, name, value);
     }
     if (strcmp(name, "uid") == 0) {
         return set_id(parse, name, value, false, &options->uid);

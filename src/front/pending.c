@@ -162,7 +162,7 @@ static bool enter_flight(PendingTable *table, Pending *pending, unsigned holders
 }
 
 /* The last of sender and finisher gives the slot back: an answer may overtake the sender's return
- * from channel_send(), and the message must stay as it is until then. */
+ * from transport_send(), and the message must stay as it is until then. */
 static void release(Front *front, Pending *pending) {
     PendingTable *table = &front->pending;
     bool last;
@@ -205,6 +205,7 @@ void pending_start(Front *front, Pending *pending) {
         return;
     }
     length = fs_request_encode(&pending->request, pending->message, FS_MESSAGE_MAX);
+    pending->request.name.text = (const char *)pending->message + FS_REQUEST_HEADER;
     up = enter_flight(&front->pending, pending, length < 0 ? 1 : 2);
     if (length < 0) {
         finish_with(front, pending, length == -EMSGSIZE ? -EIO : length);
@@ -214,7 +215,7 @@ void pending_start(Front *front, Pending *pending) {
     if (up) {
         /* A failure means that the daemon has gone: the replier finds the end of file, and this
          * request among those in flight. */
-        (void)channel_send(front->daemon.channel, pending->message, (size_t)length);
+        (void)transport_send(front->daemon.transport, pending->message, (size_t)length);
     } else {
         finish_with(front, pending, -EIO);
     }

@@ -27,7 +27,9 @@ struct fuse_req;
 typedef void PendingFinish(Front *front, Pending *pending, const FSResponse *response);
 
 struct Pending {
-    FSRequest request; /* its names and payload are the caller's until pending_start() returns */
+    /* name2 and payload are the caller's until pending_start() returns. name is copied by then: the
+     * answer's books are kept by it (accept.c). */
+    FSRequest request;
     PendingFinish *finish;
     struct fuse_req *fuse; /* the kernel's request, NULL for our own */
     ArenaSlot out, in;     /* payload to write, room for the result */

@@ -6,7 +6,7 @@
  *   replier    receives from the daemon, runs the finish half, writes the reply
  *   main       supervises: signals, the daemon's death and its log lines, the end of the mount
  *   control    serves the control socket
- *   chores     what the replier may not wait for: dentry invalidation, late EVICTs
+ *   chores     EVICTs that nothing else has sent for a moment; in direct mode the timed commit
  * Locks, all leaves: pending.lock, nodes.lock, chores.lock, direct's own.
  */
 #ifndef BERTH_FRONT_PRIVATE_H
@@ -22,6 +22,7 @@
 #include "berth/message.h"
 #include "berth/partition.h"
 #include "berth/service.h"
+#include "berth/transport.h"
 #include "nodes.h"
 #include "pending.h"
 #include <assert.h>
@@ -32,12 +33,23 @@
 typedef struct DaemonProcess {
     pid_t pid; /* 0: none */
     int pidfd;
-    int log_fd;       /* read end of its stderr */
-    Channel *channel; /* NULL: none yet */
+    int log_fd;           /* read end of its stderr */
+    Transport *transport; /* NULL: none yet */
     uint32_t epoch;
-    char log_line[512]; /* a line not yet complete */
+    char sandbox[SANDBOX_LAYERS_MAX]; /* the layers in force, as it says, comma separated */
+    char log_line[512];               /* a line not yet complete */
     size_t log_length;
 } DaemonProcess;
+
+/* What goes over /dev/fuse beside libfuse (wire.c). */
+#define WIRE_OPCODES 64u
+typedef struct Wire {
+    _Atomic uint64_t count[WIRE_OPCODES]; /* requests by opcode; the last: any above */
+    _Atomic uint64_t getattrs_answered;   /* without the daemon */
+    uint32_t write_flags;                 /* of the request at hand, if it is a WRITE */
+    uint64_t init_unique;
+    bool kill_priv; /* the kernel offers to leave the clearing of suid to us */
+} Wire;
 
 typedef struct Direct Direct;
 typedef struct Chores Chores;
@@ -49,6 +61,7 @@ typedef struct VolumeInfo {
     bool case_insensitive;
     bool no_xattr; /* the format has none at all: the kernel need not ask twice */
     char read_only_reason[128];
+    char told[256]; /* why it cannot be mounted (writable): the daemon need not log it again */
     _Atomic bool readonly;
 } VolumeInfo;
 
@@ -73,6 +86,7 @@ struct Front {
     VolumeInfo volume;
 
     struct fuse_session *session;
+    Wire wire;
     dev_t device;           /* st_dev of the mount */
     _Atomic bool inc_epoch; /* the kernel takes FUSE_NOTIFY_INC_EPOCH */
     double long_timeout;
@@ -130,6 +144,15 @@ void *replies_thread(void *arg);
 int session_mount(Front *front);
 void session_done(Front *front);
 
+/* wire.c */
+/* Right after the mount, before the first request is read. 0 or -errno. */
+int wire_attach(Front *front);
+/* A request that was read, in private memory but for a WRITE's payload, before libfuse gets it. */
+void wire_request(Front *front, const void *request, size_t length);
+/* Shall the WRITE at hand clear suid and sgid? */
+bool wire_write_kills_suid(const Front *front);
+void wire_stats_json(Front *front, Json *json);
+
 /* status.c: the control socket's commands. */
 int status_command(void *arg, const char *command, Text *reply);
 
@@ -143,7 +166,12 @@ int thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg);
 /* chores.c, invalidate.c */
 int chores_new(Front *front, Chores **ret);
 Chores *chores_free(Chores *chores);
-void chores_evict(Chores *chores, uint64_t file_id, uint64_t seen);
+/* The kernel has no lookups of these left: the daemon is told soon, of many at a time. Never waits.
+ * Returns how many are waiting. */
+#define EVICT_BATCH 64u
+unsigned chores_evict(Chores *chores, const uint64_t *file_ids, unsigned count);
+/* Sends what waits, if anything does. Not on the replier: it waits for a slot. */
+void chores_evict_now(Chores *chores);
 /* Makes the kernel look up every name again. Call before the reply that makes them stale. */
 void invalidate_names(Front *front);
 

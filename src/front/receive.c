@@ -42,6 +42,7 @@ static void process(Receiver *receiver, size_t length) {
     if (header.opcode != FUSE_WRITE) {
         buf.mem = (void *)copy_request(receiver, request, length);
     }
+    wire_request(front, buf.mem, length);
     fuse_session_process_buf(front->session, &buf);
 }
 

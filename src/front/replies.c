@@ -66,11 +66,11 @@ void *replies_thread(void *arg) {
     int r = message == NULL || scratch == NULL ? -EPROTO : 1;
 
     while (r > 0) {
-        r = channel_receive(front->daemon.channel, message, FS_MESSAGE_MAX);
+        r = transport_receive(front->daemon.transport, message, FS_MESSAGE_MAX);
         if (r > 0 && handle(front, message, (size_t)r, &last_number, scratch, text) < 0) {
             r = -EPROTO;
         } else if (r == -EPROTO) {
-            strcpy(text, "truncated, or with descriptors");
+            strcpy(text, "not a message in its place");
         }
     }
     if (r == -EPROTO) {

@@ -183,10 +183,7 @@ static void start_control(Front *front) {
 static int bring_up(Front *front, const FrontConfig *config) {
     sigset_t ours;
 
-    if (resolve_paths(front, config) < 0) {
-        return FRONT_EXIT_USAGE;
-    }
-    if (source_open(front) < 0 || source_detect(front) < 0) {
+    if (resolve_paths(front, config) < 0 || source_open(front) < 0 || source_detect(front) < 0) {
         return FRONT_EXIT_FAIL;
     }
     if (make_arenas(front) < 0) {

@@ -18,6 +18,20 @@ static const char *state_name(const Front *front) {
     return atomic_load(&front->daemon_dead) ? "daemon dead" : "running";
 }
 
+/* None without a daemon. */
+static void sandbox_json(const Front *front, Json *json) {
+    char layers[SANDBOX_LAYERS_MAX], *rest = layers, *layer;
+
+    memcpy(layers, front->daemon.sandbox, sizeof(layers));
+    json_begin_array(json, "sandbox");
+    while ((layer = strsep(&rest, ",")) != NULL) {
+        if (layer[0] != '\0') {
+            json_string(json, NULL, layer);
+        }
+    }
+    json_end_array(json);
+}
+
 static int command_status(Front *front, Text *reply) {
     _cleanup_(text_done) Text options = {0};
     bool readonly = atomic_load(&front->volume.readonly);
@@ -45,9 +59,27 @@ static int command_status(Front *front, Text *reply) {
     json_bool(&json, "readonly", readonly);
     json_string(&json, "read_only_reason", front->volume.read_only_reason);
     json_string(&json, "state", state_name(front));
+    sandbox_json(front, &json);
     json_end_object(&json);
     text_append(reply, "\n", 1);
     return reply->failed ? -ENOMEM : 0;
+}
+
+/* Puts the front-end's own numbers into the daemon's object, as its last member. */
+static void append_own_stats(Front *front, Text *reply) {
+    size_t end = reply->length;
+    Json json = {.out = reply};
+
+    while (end > 0 && (reply->data[end - 1] == '\n' || reply->data[end - 1] == ' ')) {
+        end--;
+    }
+    if (end < 3 || reply->data[0] != '{' || reply->data[end - 1] != '}') {
+        return; /* not what a daemon of ours says: passed on as it is */
+    }
+    reply->length = end - 1;
+    text_printf(reply, ", \"frontend\": ");
+    wire_stats_json(front, &json);
+    text_append(reply, "}\n", 2);
 }
 
 /* The daemon's JSON as it is, but for what could harm a terminal. */
@@ -67,6 +99,7 @@ static int command_stats(Front *front, Text *reply) {
             reply->data[i] = ' ';
         }
     }
+    append_own_stats(front, reply);
     return reply->failed ? -ENOMEM : 0;
 }
 

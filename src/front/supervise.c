@@ -50,6 +50,14 @@ static LogLevel line_level(const char *line, size_t length, size_t *ret_skip) {
     return LOG_LEVEL_NOTICE;
 }
 
+/* Said by ourselves already: one line for one thing, unless every line is asked for. */
+static bool is_told(const Front *front) {
+    const char *told = front->volume.told;
+
+    return told[0] != 0 && log_level() < LOG_LEVEL_DEBUG &&
+           memmem(front->daemon.log_line, front->daemon.log_length, told, strlen(told)) != NULL;
+}
+
 /* A daemon may write anything: only what cannot harm a terminal or a log goes on. */
 static void log_line_out(Front *front) {
     DaemonProcess *daemon = &front->daemon;
@@ -62,7 +70,7 @@ static void log_line_out(Front *front) {
         }
     }
     level = line_level(daemon->log_line, daemon->log_length, &skip);
-    if (daemon->log_length > skip) {
+    if (daemon->log_length > skip && !is_told(front)) {
         log_write(level, "%s: %.*s", front->type->daemon, (int)(daemon->log_length - skip),
                   daemon->log_line + skip);
     }
@@ -267,8 +275,8 @@ int supervise_shutdown(Front *front) {
     if (r != -ETIMEDOUT && !atomic_load(&front->daemon_dead)) {
         (void)last_call(front, FS_MSG_SHUTDOWN); /* the daemon ends, whatever it answers */
     }
-    if (r != -ETIMEDOUT && front->daemon.channel != NULL) {
-        channel_shutdown(front->daemon.channel);
+    if (r != -ETIMEDOUT && front->daemon.transport != NULL) {
+        transport_shutdown(front->daemon.transport);
     }
     if (r == -ETIMEDOUT || !supervise_reap(front, (int)SHUTDOWN_MS)) {
         log_error("%s: %s does not end; it is stopped", front->source_given, front->type->daemon);

@@ -56,8 +56,10 @@ static void say_failure(Front *front, int error, const Text *text) {
     if (front->direct == NULL && supervise_reap(front, 200)) {
         return; /* its death has been told */
     }
-    if (text->length == 0 || log_level() >= LOG_LEVEL_DEBUG) {
-        supervise_log(front); /* otherwise the same thing, said twice */
+    if (text->length > 0) {
+        copy_value(front->volume.told, sizeof(front->volume.told), text_string(text));
+    } else {
+        supervise_log(front); /* it may say why */
     }
     log_error("%s: %s", front->source_given,
               text->length > 0 ? text_string(text) : strerror(-error));
@@ -92,6 +94,7 @@ int volume_mount(Front *front) {
         log_warning("%s: mounted read-only%s%s", front->source_given,
                     front->volume.read_only_reason[0] != 0 ? ": " : "",
                     front->volume.read_only_reason);
+        copy_value(front->volume.told, sizeof(front->volume.told), front->volume.read_only_reason);
     }
     r = front_call(front, FS_MSG_LIST_XATTR, 0, NULL, MOUNT_MS, &response, NULL);
     front->volume.no_xattr = r == -EOPNOTSUPP || r == -ENOSYS;

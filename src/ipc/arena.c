@@ -16,6 +16,8 @@
  * lock covers the stacks, Slot.used and closed. Slot.backed belongs to whoever
  * holds the slot. The mappings and counts never change.
  */
+#include "memfile.h"
+
 #include "berth/channel.h"
 
 #include <assert.h>
@@ -24,9 +26,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u
-#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -59,20 +58,6 @@ struct Arena {
 };
 
 /* ---- making ---- */
-
-static int make_file(const char *name, uint64_t size, int *ret) {
-    _cleanup_close_ int fd = -1;
-
-    fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-    if (fd < 0 && errno == EINVAL) { /* before Linux 6.3 */
-        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    }
-    if (fd < 0 || ftruncate(fd, (off_t)size) < 0) {
-        return -errno;
-    }
-    *ret = steal_fd(&fd);
-    return 0;
-}
 
 static int map_shared(Arena *arena, uint8_t *at, size_t length, uint64_t offset) {
     void *mapped =
@@ -161,7 +146,7 @@ static int arena_init(Arena *arena, const char *name, size_t head, bool seal_rea
         arena->slots[i].offset = arena->size;
         arena->size += i < small_count ? ARENA_SMALL : FS_IO_MAX;
     }
-    r = make_file(name, arena->size, &arena->fd);
+    r = memfile_new(name, arena->size, &arena->fd);
     if (r < 0) {
         return r;
     }

@@ -17,17 +17,25 @@
 /* What a HELLO brings and what is made of it; released in one place. */
 typedef struct Daemon {
     Hello hello;
-    int fds[HELLO_FD_COUNT];
-    Channel *channel;
+    int fds[HELLO_FD_MAX];
+    Transport *transport;
     ArenaMap written, read;
     Loop *loop;
     BlockDevice *device;
     Volume *volume;
+    int signal_fd;
+    int watched[3];                  /* places in the ring's table, -1: none */
+    char layers[SANDBOX_LAYERS_MAX]; /* of the sandbox, in force */
 } Daemon;
 
 static void daemon_done(Daemon *daemon) {
     daemon->volume = volume_free(daemon->volume);
     daemon->device = block_free(daemon->device);
+    for (size_t i = 0; i < ARRAY_SIZE(daemon->watched); i++) {
+        if (daemon->watched[i] >= 0) {
+            loop_unregister_fd(daemon->loop, daemon->watched[i]);
+        }
+    }
     if (daemon->loop != NULL) {
         daemon->loop = loop_free(daemon->loop);
     }
@@ -36,23 +44,24 @@ static void daemon_done(Daemon *daemon) {
     for (size_t i = 0; i < ARRAY_SIZE(daemon->fds); i++) {
         base_closep(&daemon->fds[i]);
     }
-    daemon->channel = channel_free(daemon->channel);
+    daemon->transport = transport_free(daemon->transport);
+    base_closep(&daemon->signal_fd);
 }
 
 static int receive_hello(Daemon *daemon, char text[128]) {
     uint8_t message[HELLO_SIZE];
-    unsigned count = 0;
-    int r = channel_receive_fds(daemon->channel, message, sizeof(message), daemon->fds,
-                                HELLO_FD_COUNT, &count, HELLO_TIMEOUT_MS);
+    unsigned count = 0, expected;
+    int r = channel_receive_fds(transport_channel(daemon->transport), message, sizeof(message),
+                                daemon->fds, HELLO_FD_MAX, &count, HELLO_TIMEOUT_MS);
 
     if (r <= 0) {
         (void)snprintf(text, 128, "no HELLO: %s", r == 0 ? "end of file" : strerror(-r));
         return r == 0 ? -EPIPE : r;
     }
     r = hello_decode(message, (size_t)r, &daemon->hello, text);
-    if (r == 0 && count != HELLO_FD_COUNT) {
-        (void)snprintf(text, 128, "HELLO came with %u descriptors instead of %d", count,
-                       HELLO_FD_COUNT);
+    expected = daemon->hello.features & HELLO_FEATURE_RING ? HELLO_FD_MAX : HELLO_FD_COUNT;
+    if (r == 0 && count != expected) {
+        (void)snprintf(text, 128, "HELLO came with %u descriptors instead of %u", count, expected);
         r = -EPROTO;
     }
     return r;
@@ -66,9 +75,9 @@ static int answer_hello(Daemon *daemon, int result, const char *text) {
     answer.features &= HELLO_FEATURES_KNOWN;
     answer.pid = (uint32_t)getpid();
     answer.result = result;
-    (void)snprintf(answer.text, sizeof(answer.text), "%s", result < 0 ? text : "");
+    (void)snprintf(answer.text, sizeof(answer.text), "%s", result < 0 ? text : daemon->layers);
     hello_encode(&answer, message);
-    return channel_send(daemon->channel, message, sizeof(message));
+    return channel_send(transport_channel(daemon->transport), message, sizeof(message));
 }
 
 static int open_arenas(Daemon *daemon) {
@@ -82,11 +91,58 @@ static int open_arenas(Daemon *daemon) {
     return r;
 }
 
+static int open_ring(Daemon *daemon) {
+    if ((daemon->hello.features & HELLO_FEATURE_RING) == 0) {
+        return 0;
+    }
+    return transport_ring_accept(daemon->transport, daemon->hello.slots,
+                                 daemon->fds + HELLO_FD_RING);
+}
+
+/* A sandboxed ring polls only what is in its table. */
+static int register_watched(Daemon *daemon) {
+    const int watched[ARRAY_SIZE(daemon->watched)] = {
+        channel_fd(transport_channel(daemon->transport)),
+        daemon->signal_fd,
+        transport_has_ring(daemon->transport) ? transport_wake_fd(daemon->transport) : -1,
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(watched); i++) {
+        int r = watched[i] >= 0 ? loop_register_fd(daemon->loop, watched[i]) : -1;
+
+        if (r < 0 && watched[i] >= 0) {
+            return r;
+        }
+        daemon->watched[i] = r;
+    }
+    return 0;
+}
+
+/* Locks the process in, before anything of the image is read: that begins with the MOUNT message.
+ */
+static int lock_in(Daemon *daemon, SandboxMode mode, char text[128]) {
+    const SandboxConfig sandbox = {
+        .mode = mode,
+        .loop = daemon->loop,
+        .image_end = daemon->hello.image_start + daemon->device->size,
+    };
+    int r = loop_has_ring(daemon->loop) ? register_watched(daemon) : 0;
+
+    if (r < 0) {
+        (void)snprintf(text, 128, "cannot register a descriptor: %s", strerror(-r));
+        return r;
+    }
+    return sandbox_enter(&sandbox, daemon->layers, text);
+}
+
 /* Everything between the HELLO and its answer. */
-static int build(Daemon *daemon, const FileSystemType *const *types, char text[128]) {
+static int build(Daemon *daemon, const ServeConfig *config, char text[128]) {
     const Hello *hello = &daemon->hello;
-    const FileSystemType *type = fs_type_find(types, hello->type);
-    const LoopConfig loop_config = {.max_fibers = hello->slots + SERVER_SPARE_FIBERS};
+    const FileSystemType *type = fs_type_find(config->types, hello->type);
+    const LoopConfig loop_config = {
+        .max_fibers = hello->slots + SERVER_SPARE_FIBERS,
+        .closed = config->sandbox != SANDBOX_OFF,
+    };
     const BlockOpenConfig image = {
         .fd = daemon->fds[HELLO_FD_IMAGE],
         .readonly = hello->readonly,
@@ -105,6 +161,11 @@ static int build(Daemon *daemon, const FileSystemType *const *types, char text[1
         (void)snprintf(text, 128, "cannot map the arena: %s", strerror(-r));
         return r;
     }
+    r = open_ring(daemon);
+    if (r < 0) {
+        (void)snprintf(text, 128, "cannot use the rings: %s", strerror(-r));
+        return r;
+    }
     r = loop_new(&loop_config, &daemon->loop);
     if (r < 0) {
         (void)snprintf(text, 128, "cannot make an event loop: %s", strerror(-r));
@@ -115,19 +176,28 @@ static int build(Daemon *daemon, const FileSystemType *const *types, char text[1
         (void)snprintf(text, 128, "cannot use the image: %s", strerror(-r));
         return r;
     }
-    return volume_new(type, daemon->device, daemon->loop, &daemon->volume);
+    r = volume_new(type, daemon->device, daemon->loop, &daemon->volume);
+    if (r == 0) {
+        daemon->signal_fd = server_signals();
+        r = MIN(daemon->signal_fd, 0);
+    }
+    return r < 0 ? r : lock_in(daemon, config->sandbox, text);
 }
 
 int service_main(const ServeConfig *config) {
-    Daemon daemon = {.fds = {-1, -1, -1}};
+    Daemon daemon = {.fds = {-1, -1, -1, -1, -1, -1}, .signal_fd = -1, .watched = {-1, -1, -1}};
+    Channel *channel = NULL;
     char text[128] = "";
     int exit_code = 1;
-    int r = channel_new(config->channel_fd, &daemon.channel);
+    int r = channel_new(config->channel_fd, &channel);
 
+    if (r == 0) {
+        r = transport_new(channel, &daemon.transport);
+    }
     if (r == 0) {
         r = receive_hello(&daemon, text);
         if (r == 0) {
-            r = build(&daemon, config->types, text);
+            r = build(&daemon, config, text);
             if (answer_hello(&daemon, r, text[0] != '\0' ? text : strerror(-r)) < 0 && r == 0) {
                 r = -EPIPE;
             }
@@ -138,11 +208,12 @@ int service_main(const ServeConfig *config) {
     } else {
         const ServerConfig server = {
             .loop = daemon.loop,
-            .channel = daemon.channel,
+            .transport = daemon.transport,
             .volume = daemon.volume,
             .slots = daemon.hello.slots,
             .written = &daemon.written,
             .read = &daemon.read,
+            .signal_fd = daemon.signal_fd,
             .debug = config->debug,
         };
 
@@ -154,7 +225,7 @@ int service_main(const ServeConfig *config) {
 
 static void usage(FILE *out, const char *program) {
     (void)fprintf(out,
-                  "usage: %s --channel-fd N\n"
+                  "usage: %s --channel-fd N [--sandbox auto|require|off]\n"
                   "Serves one volume to a berth front-end over the connected socket N.\n"
                   "Started by berthfs(1), not by hand. BERTH_DEBUG=1 logs every message.\n",
                   program);
@@ -174,6 +245,7 @@ static int parse_fd(const char *text) {
 int daemon_main(int argc, char **argv, const FileSystemType *const *types) {
     static const struct option options[] = {
         {"channel-fd", required_argument, NULL, 'c'},
+        {"sandbox", required_argument, NULL, 's'},
         {"version", no_argument, NULL, 'V'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -189,6 +261,12 @@ int daemon_main(int argc, char **argv, const FileSystemType *const *types) {
         switch (option) {
         case 'c':
             config.channel_fd = parse_fd(optarg);
+            break;
+        case 's':
+            if (sandbox_mode_parse(optarg, &config.sandbox) < 0) {
+                usage(stderr, program);
+                return 2;
+            }
             break;
         case 'V':
             (void)printf("%s (berth) %s\n", program, BERTH_VERSION);

@@ -112,5 +112,5 @@ MAY_YIELD int service_seek(Operation *op) {
 /* Joins the checkpoint of the whole volume; the file's own blocks are in it. */
 MAY_YIELD int service_fsync(Operation *op) {
     service_answer_inode(op, service_ref(op->inode), false);
-    return fs_sync(op->fs);
+    return fs_fsync(op->fs);
 }

@@ -10,6 +10,8 @@
  */
 #include "internal.h"
 
+#define FIND_TRIES 4
+
 /* -ENOSPC may only mean that freed space is still on its way back. */
 MAY_YIELD static bool worth_retrying(Operation *op, int r) {
     return r == -ENOSPC && fs_reclaim(op->fs);
@@ -20,15 +22,26 @@ static void answer_exact(Operation *op, bool exact) {
 }
 
 /* Directory [S]. */
+MAY_YIELD int service_find(Operation *op, FsInode *dir, const FsName *name, FsEntry *ret_entry,
+                           FsInode **ret) {
+    int r = -ESTALE;
+
+    /* Between the two calls the object may leave core, and with it an id that it had only there:
+     * then the name leads to another id. */
+    for (unsigned tries = 0; r == -ESTALE && tries < FIND_TRIES; tries++) {
+        r = op->fs->type->ops->lookup(dir, name, ret_entry);
+        if (r == 0) {
+            r = fs_inode_get(op->fs, ret_entry->file_id, ret_entry->position, ret);
+        }
+    }
+    return r;
+}
+
 MAY_YIELD int service_lookup(Operation *op) {
     FsInode *child;
     FsEntry entry;
-    int r = op->fs->type->ops->lookup(op->inode, &op->request->name, &entry);
+    int r = service_find(op, op->inode, &op->request->name, &entry, &child);
 
-    if (r < 0) {
-        return r;
-    }
-    r = fs_inode_get(op->fs, entry.file_id, entry.position, &child);
     if (r < 0) {
         return r;
     }
@@ -123,11 +136,7 @@ MAY_YIELD static int delete_locked(Operation *op, FsInode *dir) {
     if (dir->attr.nlink == 0) {
         return -ENOENT;
     }
-    r = ops->lookup(dir, &op->request->name, &entry);
-    if (r < 0) {
-        return r;
-    }
-    r = fs_inode_get(op->fs, entry.file_id, entry.position, &victim);
+    r = service_find(op, dir, &op->request->name, &entry, &victim);
     if (r < 0) {
         return r;
     }

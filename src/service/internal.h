@@ -38,12 +38,16 @@ typedef struct Operation {
     FsInode *parent;  /* referenced: whose attributes go with it as the directory's; may be NULL */
     uint8_t *listing; /* LIST_DIR: entries, private until they are final; to be freed */
     uint32_t listing_length;
+    uint64_t listing_steps; /* fs_inode_eviction_steps() before the first entry */
 } Operation;
 
 /* Handlers return a result (>= 0) or a negative errno. */
 typedef int ServiceHandler(Operation *op);
 
 /* dispatch_names.c: what finds, makes, moves and removes names */
+/* Looks a name up under the directory's lock and gets its inode: a reference in *ret. */
+MAY_YIELD int service_find(Operation *op, FsInode *dir, const FsName *name, FsEntry *ret_entry,
+                           FsInode **ret);
 ServiceHandler service_lookup, service_create, service_delete, service_rename, service_link;
 /* list.c */
 ServiceHandler service_list_dir;

@@ -5,7 +5,9 @@
  * gets its number, the attributes of files in core are brought up to date, the
  * grants are noted, and all is copied to where the other side reads it. So an
  * entry's attributes are never older than the response's number says, and nothing
- * is ever read back from shared memory.
+ * is ever read back from shared memory. An entry whose id may have gone meanwhile
+ * (it is not in core, and something was evicted since) loses its attributes: then
+ * nothing is granted, and the other side looks the name up when it needs it.
  *
  * Locks: the directory [S]; files listed are not locked (their attributes are
  * committed state, copied without suspending).
@@ -51,6 +53,7 @@ MAY_YIELD int service_list_dir(Operation *op) {
     if (op->listing == NULL) {
         return -ENOMEM;
     }
+    op->listing_steps = fs_inode_eviction_steps(op->fs);
     r = op->fs->type->ops->readdir(op->inode, op->request->offset, &emit.base);
     if (r < 0) {
         return r;
@@ -67,6 +70,8 @@ void service_list_finish(Operation *op) {
     uint8_t *out = op->buffers->out;
     uint64_t number = op->response->number;
     bool granted = false;
+    bool settled =
+        op->listing_steps == fs_inode_eviction_steps(op->fs) && !fs_inode_evictions_pending(op->fs);
 
     for (uint32_t at = 0; at < op->listing_length;) {
         FsDirEntry entry;
@@ -81,6 +86,8 @@ void service_list_finish(Operation *op) {
         if (inode != NULL) {
             fs_inode_grant(inode, number);
             entry.attr = inode->attr;
+        } else if (!settled) {
+            entry.has_attr = false;
         }
         granted = granted || entry.has_attr;
         if (fs_dirent_encode(&entry, out + at, op->listing_length - at) != length) {

@@ -49,9 +49,10 @@ MAY_YIELD static int parent_of(const FsRename *rename, FsInode *dir, uint64_t *r
     return r;
 }
 
-/* Would the moved directory end up inside itself? Both directories are locked. */
-MAY_YIELD static int check_cycle(Operation *op, const FsRename *rename) {
-    FsInode *dir = service_ref(rename->new_dir);
+/* Would `moved`, put into `into`, end up inside itself? Both directories are locked. */
+MAY_YIELD static int check_cycle(Operation *op, const FsRename *rename, const FsInode *moved,
+                                 FsInode *into) {
+    FsInode *dir = service_ref(into);
     unsigned steps = 0;
     int r = 0;
 
@@ -59,7 +60,7 @@ MAY_YIELD static int check_cycle(Operation *op, const FsRename *rename) {
         uint64_t parent_id;
         FsInode *parent = NULL;
 
-        if (dir == rename->moved) {
+        if (dir == moved) {
             r = -EINVAL;
             break;
         }
@@ -102,6 +103,15 @@ static int check_replace(const FsRename *rename) {
     if (moved == rename->new_dir) {
         return -EINVAL;
     }
+    if (rename->flags & FS_RENAME_EXCHANGE) {
+        if (victim == NULL) {
+            return -ENOENT;
+        }
+        if (victim == rename->old_dir) {
+            return -EINVAL; /* it would move into itself */
+        }
+        return victim == rename->new_dir || victim->file_id == FS_ROOT_ID ? -EBUSY : 0;
+    }
     if (victim == NULL || victim == moved) {
         return 0;
     }
@@ -135,36 +145,28 @@ static bool is_nothing_to_do(const FsRename *rename) {
 
 /* Finds what both names stand for; fills the rest of *rename. Both directories are locked. */
 MAY_YIELD static int find_both(Operation *op, FsRename *rename) {
-    const FileSystemOps *ops = op->fs->type->ops;
     int r;
 
     if (rename->old_dir->attr.nlink == 0 || rename->new_dir->attr.nlink == 0) {
         return -ENOENT;
     }
-    r = ops->lookup(rename->old_dir, &rename->old_name, &rename->moved_entry);
+    r = service_find(op, rename->old_dir, &rename->old_name, &rename->moved_entry, &rename->moved);
     if (r < 0) {
         return r;
     }
-    r = fs_inode_get(op->fs, rename->moved_entry.file_id, rename->moved_entry.position,
-                     &rename->moved);
-    if (r < 0) {
-        return r;
-    }
-    r = ops->lookup(rename->new_dir, &rename->new_name, &rename->victim_entry);
-    if (r < 0) {
-        return r == -ENOENT ? 0 : r;
-    }
-    return fs_inode_get(op->fs, rename->victim_entry.file_id, rename->victim_entry.position,
-                        &rename->victim);
+    r = service_find(op, rename->new_dir, &rename->new_name, &rename->victim_entry,
+                     &rename->victim);
+    return r == -ENOENT ? 0 : r;
 }
 
 /* All four are locked. */
 MAY_YIELD static int rename_locked(Operation *op, const FsRename *rename) {
     const FileSystemOps *ops = op->fs->type->ops;
     FsInode *victim = rename->victim != rename->moved ? rename->victim : NULL;
+    bool replaces = victim != NULL && (rename->flags & FS_RENAME_EXCHANGE) == 0;
     int r;
 
-    if (victim != NULL && victim->attr.type == FS_TYPE_DIRECTORY) {
+    if (replaces && victim->attr.type == FS_TYPE_DIRECTORY) {
         FsDirEmit emit = {stop_at_first};
 
         r = ops->readdir(victim, 0, &emit);
@@ -178,11 +180,26 @@ MAY_YIELD static int rename_locked(Operation *op, const FsRename *rename) {
     }
     if (r == 0) {
         op->fs->name_changes++;
-        if (victim != NULL) {
+        if (replaces) {
             victim->dead = victim->attr.nlink == 0;
         }
     }
     return r;
+}
+
+MAY_YIELD static int check_cycles(Operation *op, const FsRename *rename) {
+    bool exchange = rename->flags & FS_RENAME_EXCHANGE;
+    bool down = rename->moved->attr.type == FS_TYPE_DIRECTORY;
+    bool up = exchange && rename->victim->attr.type == FS_TYPE_DIRECTORY;
+    int r = 0;
+
+    if ((down || up) && op->fs->type->ops->parent == NULL) {
+        return -EXDEV;
+    }
+    if (down) {
+        r = check_cycle(op, rename, rename->moved, rename->new_dir);
+    }
+    return r == 0 && up ? check_cycle(op, rename, rename->victim, rename->old_dir) : r;
 }
 
 /* The rename lock and both directories are held. */
@@ -194,8 +211,8 @@ MAY_YIELD static int rename_in(Operation *op, FsRename *rename) {
     if (r == 0) {
         r = check_replace(rename);
     }
-    if (r == 0 && crosses && rename->moved->attr.type == FS_TYPE_DIRECTORY) {
-        r = op->fs->type->ops->parent != NULL ? check_cycle(op, rename) : -EXDEV;
+    if (r == 0 && crosses) {
+        r = check_cycles(op, rename);
     }
     if (r < 0) {
         return r;
@@ -232,8 +249,9 @@ MAY_YIELD int service_rename(Operation *op) {
     if (op->fs->type->ops->rename == NULL) {
         return -EPERM;
     }
-    if ((request->rename_flags & ~(uint32_t)FS_RENAME_NOREPLACE) != 0) {
-        return -EINVAL; /* exchanging: no format here does it in one record */
+    if (request->rename_flags != 0 && request->rename_flags != FS_RENAME_NOREPLACE &&
+        request->rename_flags != FS_RENAME_EXCHANGE) {
+        return -EINVAL; /* both exclude each other */
     }
     r = get_directory(op, request->file_id, &rename.old_dir);
     if (r == 0) {

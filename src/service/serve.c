@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The serve loop: a channel's requests in, each into a fiber of its own, and the
- * responses out in the order of their numbers. It runs outside fibers, in the
- * loop's callbacks, and never waits.
+ * The serve loop: the front-end's requests in, each into a fiber of its own, and
+ * the responses out in the order of their numbers. It runs outside fibers, in the
+ * loop's callbacks or between its turns, and never waits.
+ *
+ * With rings (transport.h) there is nothing to be called back for while requests
+ * keep coming: every turn of the loop starts by taking what is there, and only when
+ * there is nothing does the turn wait, with the ring's sleeping flag raised.
  *
  * Admission: a request's slot must be free and its sequence higher than the
  * slot's last; a slot is free again when its response has been sent. So requests
@@ -47,11 +51,12 @@ struct Server {
     List outgoing; /* tasks whose response the socket has not taken yet, in order */
     unsigned in_service;
     LoopWatch *watch, *signal_watch;
-    int signal_fd;
-    bool closing;     /* nothing is admitted any more */
-    bool broken;      /* nothing is sent any more */
-    bool flushing;    /* the end waits until all responses have been sent (SHUTDOWN) */
-    FiberQueue quiet; /* the closing fiber waits here for in_service and outgoing */
+    LoopWatch *wake_watch; /* with rings only */
+    bool closing;          /* nothing is admitted any more */
+    bool broken;           /* nothing is sent any more */
+    bool flushing;         /* the end waits until all responses have been sent (SHUTDOWN) */
+    FiberQueue quiet;      /* the closing fiber waits here for in_service and outgoing */
+    bool stopped;          /* the loop is to end */
     int exit_code;
 };
 
@@ -86,6 +91,9 @@ static void server_update_watch(Server *server) {
 
     loop_watch_set_events(server->watch,
                           (short)((server->closing ? 0 : POLLIN) | (sending ? POLLOUT : 0)));
+    if (server->wake_watch != NULL && server->closing) {
+        loop_watch_set_events(server->wake_watch, 0);
+    }
 }
 
 /* The response has left: the front-end may use the slot again as soon as it reads it. */
@@ -102,8 +110,9 @@ static void task_sent(Task *task) {
 /* 0: sent or given up; -EAGAIN: the socket is full. */
 static int task_try_send(Task *task) {
     Server *server = task->server;
-    int r = server->broken ? -EPIPE
-                           : channel_try_send(server->config.channel, task->message, task->length);
+    int r = server->broken
+                ? -EPIPE
+                : transport_try_send(server->config.transport, task->message, task->length);
 
     if (r == -EAGAIN) {
         return r;
@@ -285,13 +294,20 @@ static int server_admit(Server *server, Task *task, size_t length, char text[128
 static void server_protocol_error(Server *server, const char *text) {
     log_error("the front-end broke the protocol: %s", text);
     server->broken = true;
-    channel_shutdown(server->config.channel);
+    transport_shutdown(server->config.transport);
     server_close(server, 1);
 }
 
-/* Takes all that is there, so that one turn of the loop submits the I/O of many requests. */
+static void server_front_gone(Server *server) {
+    log_info("the front-end has gone");
+    server->broken = true;
+    server_close(server, 0);
+}
+
+/* Takes all that is there, so that one turn of the loop submits the I/O of many requests; but no
+ * more than an honest front-end can have sent, since the turn must come to its end. */
 static void server_receive(Server *server) {
-    while (!server->closing) {
+    for (unsigned i = 0; i < server->config.slots && !server->closing; i++) {
         Task *task = task_get(server);
         char text[128] = "cannot receive";
         int r;
@@ -299,16 +315,14 @@ static void server_receive(Server *server) {
         if (task == NULL) {
             return; /* the watch is level-triggered: tried again */
         }
-        r = channel_try_receive(server->config.channel, task->message, sizeof(task->message));
+        r = transport_try_receive(server->config.transport, task->message, sizeof(task->message));
         if (r == -EAGAIN) {
             task_put(task);
             return;
         }
         if (r == 0 || r == -EPIPE || r == -ECONNRESET) {
             task_put(task);
-            log_info("the front-end has gone");
-            server->broken = true;
-            server_close(server, 0);
+            server_front_gone(server);
             return;
         }
         if (r > 0) {
@@ -319,6 +333,26 @@ static void server_receive(Server *server) {
             server_protocol_error(server, text);
         }
     }
+}
+
+/* With rings: what a sign from the peer means (transport_woken, transport_try_end), after all that
+ * it sent before has been taken. */
+static void server_take_sign(Server *server, int sign) {
+    server_receive(server);
+    if (sign < 0 && !server->closing) {
+        if (sign == -EPIPE) {
+            server_front_gone(server);
+        } else {
+            server_protocol_error(server, "packets or wake-ups without a message");
+        }
+    }
+}
+
+static void on_wake(void *arg, short revents) {
+    Server *server = arg;
+
+    (void)revents;
+    server_take_sign(server, transport_woken(server->config.transport));
 }
 
 static void on_channel(void *arg, short revents) {
@@ -332,10 +366,35 @@ static void on_channel(void *arg, short revents) {
             server->broken = true; /* nobody reads any more: let the unsent ones go */
             server_flush(server);
             loop_watch_set_events(server->watch, 0);
+        } else if (server->wake_watch != NULL) {
+            server_take_sign(server, transport_try_end(server->config.transport));
         } else {
             server_receive(server);
         }
     }
+}
+
+/* One more look before the kernel takes over. May the loop wait? */
+static bool server_may_wait(Server *server) {
+    if (server->wake_watch == NULL || server->closing) {
+        return true;
+    }
+    server_receive(server);
+    return !server->closing && transport_prepare_sleep(server->config.transport);
+}
+
+static int server_loop(Server *server) {
+    int r = 0;
+
+    while (r == 0) {
+        bool wait = server_may_wait(server);
+
+        if (server->stopped) {
+            break;
+        }
+        r = loop_step(server->config.loop, wait);
+    }
+    return r;
 }
 
 /* ---- the end ---- */
@@ -361,7 +420,7 @@ MAY_YIELD static void closing_fiber(void *arg) {
     while (!list_empty(&server->outgoing) && server->flushing && !server->broken) {
         fiber_queue_wait(&server->quiet);
     }
-    loop_stop(server->config.loop);
+    server->stopped = true;
 }
 
 static void server_close(Server *server, int exit_code) {
@@ -374,7 +433,7 @@ static void server_close(Server *server, int exit_code) {
     if (fiber_spawn(closing_fiber, server, "close") == NULL) {
         log_error("no fiber to unmount in: the volume is left as it is");
         server->exit_code = 1;
-        loop_stop(server->config.loop);
+        server->stopped = true;
     }
 }
 
@@ -383,7 +442,7 @@ static void on_signal(void *arg, short revents) {
     struct signalfd_siginfo info;
 
     (void)revents;
-    if (read(server->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+    if (read(server->config.signal_fd, &info, sizeof(info)) == sizeof(info)) {
         log_notice("SIGTERM: unmounting");
         server->flushing = false; /* a front-end that does not read cannot keep us */
         fiber_queue_wake_all(&server->quiet);
@@ -392,8 +451,9 @@ static void on_signal(void *arg, short revents) {
 }
 
 /* SIGTERM ends the daemon in order. A terminal's SIGINT is for the front-end, which will tell. */
-static int server_watch_signals(Server *server) {
+int server_signals(void) {
     sigset_t set;
+    int fd;
 
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGINT, SIG_IGN);
@@ -401,25 +461,30 @@ static int server_watch_signals(Server *server) {
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGTERM);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    server->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (server->signal_fd < 0) {
-        return -errno;
+    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+static int server_watch_transport(Server *server) {
+    Transport *transport = server->config.transport;
+    Loop *loop = server->config.loop;
+
+    server->watch =
+        loop_watch_new(loop, channel_fd(transport_channel(transport)), POLLIN, on_channel, server);
+    if (server->watch == NULL || !transport_has_ring(transport)) {
+        return server->watch != NULL ? 0 : -ENOMEM;
     }
-    server->signal_watch =
-        loop_watch_new(server->config.loop, server->signal_fd, POLLIN, on_signal, server);
-    return server->signal_watch != NULL ? 0 : -ENOMEM;
+    server->wake_watch =
+        loop_watch_new(loop, transport_wake_fd(transport), POLLIN, on_wake, server);
+    return server->wake_watch != NULL ? 0 : -ENOMEM;
 }
 
 static void server_done(Server *server) {
     List *lists[] = {&server->idle, &server->outgoing};
 
-    if (server->watch != NULL) {
-        loop_watch_free(server->watch);
-    }
-    if (server->signal_watch != NULL) {
-        loop_watch_free(server->signal_watch);
-    }
-    base_closep(&server->signal_fd);
+    loop_watch_free(server->watch);
+    loop_watch_free(server->signal_watch);
+    loop_watch_free(server->wake_watch);
     for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
         ListNode *node;
 
@@ -432,18 +497,21 @@ static void server_done(Server *server) {
 }
 
 int server_run(const ServerConfig *config) {
-    Server server = {.config = *config, .signal_fd = -1};
+    Server server = {.config = *config};
     int r;
 
     list_init(&server.idle);
     list_init(&server.outgoing);
     fiber_queue_init(&server.quiet);
     server.slots = calloc(config->slots, sizeof(*server.slots));
-    server.watch =
-        loop_watch_new(config->loop, channel_fd(config->channel), POLLIN, on_channel, &server);
-    r = server.slots != NULL && server.watch != NULL ? server_watch_signals(&server) : -ENOMEM;
+    r = server.slots != NULL ? server_watch_transport(&server) : -ENOMEM;
     if (r == 0) {
-        r = loop_run(config->loop);
+        server.signal_watch =
+            loop_watch_new(config->loop, config->signal_fd, POLLIN, on_signal, &server);
+        r = server.signal_watch != NULL ? 0 : -ENOMEM;
+    }
+    if (r == 0) {
+        r = server_loop(&server);
     }
     if (r < 0) {
         log_error("the event loop failed: %s", strerror(-r));

@@ -4,16 +4,21 @@
 #define BERTH_SERVICE_SERVE_H
 
 #include "berth/service.h"
+#include "berth/transport.h"
 
 typedef struct ServerConfig {
     Loop *loop;
-    Channel *channel;
+    Transport *transport;
     Volume *volume;
     unsigned slots;          /* admission limit, agreed in the HELLO */
     const ArenaMap *written; /* the front-end's `out`: payloads of writes, read-only here */
     const ArenaMap *read;    /* the front-end's `in`: results */
+    int signal_fd;           /* of server_signals() */
     bool debug;
 } ServerConfig;
+
+/* Sets the process's signals up and returns the descriptor that tells of SIGTERM, or -errno. */
+int server_signals(void);
 
 /* Fibers that the server needs beyond one per slot: the closing one, reclaim, cache work. */
 #define SERVER_SPARE_FIBERS 64u

@@ -27,10 +27,11 @@ struct FsInodeTable {
     HashMap map;
     List lru, dying;
     size_t lru_count;
-    unsigned evictions;  /* being evicted or waiting in dying */
-    bool reaping;        /* a fiber works on dying */
-    uint64_t last_grant; /* number of the last response that granted anything */
-    FiberQueue changed;  /* woken after each load and each eviction */
+    unsigned evictions;      /* being evicted or waiting in dying */
+    uint64_t eviction_steps; /* evictions begun and ended, ever */
+    bool reaping;            /* a fiber works on dying */
+    uint64_t last_grant;     /* number of the last response that granted anything */
+    FiberQueue changed;      /* woken after each load and each eviction */
 };
 
 int fs_inodes_new(FileSystem *fs) {
@@ -126,6 +127,7 @@ MAY_YIELD static int inode_evict(FsInode *inode) {
     }
     hashmap_remove(&table->map, &inode->node);
     table->evictions--;
+    table->eviction_steps++;
     free(inode);
     fiber_queue_wake_all(&table->changed);
     return r;
@@ -135,6 +137,7 @@ MAY_YIELD static int inode_evict(FsInode *inode) {
 static void inode_condemn(FsInode *inode) {
     inode->evicting = true;
     inode->fs->inodes->evictions++;
+    inode->fs->inodes->eviction_steps++;
     list_append(&inode->fs->inodes->dying, &inode->lru);
 }
 
@@ -193,6 +196,7 @@ MAY_YIELD static void table_trim(FileSystem *fs) {
         table->lru_count--;
         inode->evicting = true;
         table->evictions++;
+        table->eviction_steps++;
         (void)inode_evict(inode);
     }
 }
@@ -253,6 +257,14 @@ MAY_YIELD int fs_inode_get(FileSystem *fs, uint64_t file_id, uint64_t position, 
     }
     *ret = inode;
     return 0;
+}
+
+uint64_t fs_inode_eviction_steps(const FileSystem *fs) {
+    return fs->inodes->eviction_steps;
+}
+
+bool fs_inode_evictions_pending(const FileSystem *fs) {
+    return fs->inodes->evictions > 0;
 }
 
 FsInode *fs_inode_peek(FileSystem *fs, uint64_t file_id) {

@@ -119,9 +119,10 @@ MAY_YIELD int fs_sync(FileSystem *fs) {
     if (!fs->readonly && fs->type->ops->sync != NULL) {
         r = fs->type->ops->sync(fs);
     }
-    if (r < 0) {
-        return r;
-    }
+    return r < 0 ? r : fs_fsync(fs);
+}
+
+MAY_YIELD int fs_fsync(FileSystem *fs) {
     return fs->cache != NULL ? cache_sync(fs->cache) : block_flush(fs->device);
 }
 
@@ -136,7 +137,7 @@ MAY_YIELD int fs_unmount(FileSystem *fs) {
     if (first_error == 0) {
         first_error = r;
     }
-    r = fs->cache != NULL ? cache_sync(fs->cache) : block_flush(fs->device);
+    r = fs_fsync(fs);
     if (first_error == 0) {
         first_error = r;
     }

@@ -414,6 +414,7 @@ int main(int argc, char **argv) {
            "clusters, %lu with two names\n",
            cut.seed, cut.operations, cut.recording.count, cut.recording.epoch, states,
            cut.clean_states, cut.lost_states, cut.two_names_states);
+    free(state);
     close(fd);
     unlink(path);
     return 0;

@@ -31,8 +31,9 @@ use_mount() {
 }
 
 mounted=0
-for seed in $(seq "${BERTH_TEST_SEEDS:-30}"); do
+for seed in $(seq "${BERTH_TEST_HOSTILE:-30}"); do
     export HOSTILE_SEED=$seed HOSTILE_RATE=$((seed % 3 == 0 ? 100 : 10))
+    export HOSTILE_TRANSPORT=$([ $((seed % 2)) = 0 ] && echo ring || echo socket)
     cp "$SCRATCH/fresh.img" "$IMG"
     "$BERTHFS" -f "$IMG" "$MNT" 2>"$SCRATCH/log" &
     pid=$!

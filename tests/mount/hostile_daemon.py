@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""A daemon that lies: the real one behind it, and between the two this, which changes responses
-and scribbles over the result arena. Started by berthfs as if it were the daemon.
+"""A daemon that lies: the real one behind it, and between the two this, which changes responses,
+scribbles over the result arena and, with rings, over those. Started by berthfs as if it were the
+daemon.
 
 HOSTILE_REAL is the real daemon, HOSTILE_SEED the seed, HOSTILE_RATE how many messages in a
-thousand are changed."""
+thousand are changed, HOSTILE_TRANSPORT what is agreed with the front-end: socket or ring (the
+real daemon behind is always talked to over its socket)."""
 import mmap
 import os
 import random
@@ -15,7 +17,9 @@ import sys
 
 MESSAGE_MAX = 8192
 HEADER = 288  # of a response
-ARENA_IN = 2  # its place among the descriptors of the HELLO
+ARENA_IN, COMMON_FDS = 2, 3  # places among the descriptors of the HELLO
+FEATURES, FEATURE_RING = 8, 2  # the HELLO's field, its bit
+CONTROL, CONTROL_PAGE = 256, 4096
 
 
 def change(rng, message):
@@ -38,6 +42,94 @@ def change(rng, message):
     return bytes(data)
 
 
+class Rings:
+    """The daemon's side of a ring pair, from the protocol's page, with lies."""
+
+    def __init__(self, rng, rate, memory_fd, wake_fd, bell_fd):
+        self.rng, self.rate, self.wake_fd, self.bell_fd = rng, rate, wake_fd, bell_fd
+        self.memory = mmap.mmap(memory_fd, os.fstat(memory_fd).st_size)
+        self.words = memoryview(self.memory)[:CONTROL_PAGE].cast("Q")
+        self.size = (len(self.memory) - CONTROL_PAGE) // 2
+        self.head = self.tail = 0
+        os.set_blocking(bell_fd, False)
+
+    def get(self, position, length):
+        at = position % self.size
+        data = self.memory[CONTROL_PAGE : CONTROL_PAGE + self.size]
+        return (data[at:] + data[:at])[:length] if at + length > self.size else data[at : at + length]
+
+    def put_bytes(self, position, data):
+        start = CONTROL_PAGE + self.size
+        at = position % self.size
+        first = data[: self.size - at]
+        self.memory[start + at : start + at + len(first)] = first
+        self.memory[start : start + len(data) - len(first)] = data[len(first) :]
+
+    def take(self):
+        """The next request, or None, and then the front-end knows that we sleep."""
+        self.words[64 // 8] = 0
+        if self.words[0] == self.head:
+            self.words[64 // 8] = 1
+        if self.words[0] == self.head:
+            return None
+        length = int.from_bytes(self.get(self.head, 4), "little")
+        message = bytes(self.get(self.head + 8, length))
+        self.head += 8 + -(-length // 8) * 8
+        self.words[128 // 8] = self.head
+        return message
+
+    def send(self, message):
+        header = len(message).to_bytes(8, "little")
+        if self.rng.randrange(2000) < self.rate:
+            header = self.rng.choice((0, 1, len(message) + 9, 8193, 2**32 - 1, 2**32 + 4, 2**63)).to_bytes(8, "little")
+        self.put_bytes(self.tail, header + message)
+        self.tail += 8 + -(-len(message) // 8) * 8
+        self.words[CONTROL // 8] = self.tail
+        if self.rng.randrange(2000) < self.rate:
+            self.lie()
+        self.ring_bell(1)
+
+    def lie(self):
+        """Something in the shared memory that an honest daemon would not write. What only loses a
+        message is not among it: a daemon that does not answer is another story."""
+        way = self.rng.randrange(5)
+        wrong = self.rng.choice((1, 8, self.size, self.size + 8, 2**32, 2**63, 2**64 - 8 - self.tail))
+        if way == 0:
+            self.words[CONTROL // 8] = (self.tail + wrong) % 2**64
+        elif way == 1:
+            self.words[128 // 8] = self.rng.choice((0, 1, self.head + wrong, 2**64 - 1)) % 2**64
+        elif way == 2:
+            self.words[64 // 8] = 2**64 - 1  # always wake us
+        elif way == 3:
+            self.ring_bell(self.rng.choice((10, 3000)))
+        else:  # all of the page that is not the front-end's tail or flag, or the flag too
+            for _ in range(16):
+                at = self.rng.randrange(0, CONTROL_PAGE // 8)
+                if at * 8 not in (0, 64, CONTROL):
+                    self.words[at] = self.rng.randrange(2**64)
+
+    def ring_bell(self, count):
+        try:
+            for _ in range(count):
+                os.write(self.bell_fd, b"!")
+        except BlockingIOError:
+            pass
+
+    def woken(self):
+        os.read(self.wake_fd, 4096)
+
+
+def accept(rng, rate, hello, fds):
+    """HELLO and descriptors for the real daemon, and the rings if there are to be some."""
+    hello = bytearray(hello)
+    rings = None
+    if hello[FEATURES] & FEATURE_RING:
+        if os.environ.get("HOSTILE_TRANSPORT") == "ring":
+            rings = Rings(rng, rate, *fds[COMMON_FDS:])
+        hello[FEATURES] &= ~FEATURE_RING
+    return bytes(hello), fds[:COMMON_FDS], rings
+
+
 def main():
     rng = random.Random(int(os.environ["HOSTILE_SEED"]))
     rate = int(os.environ["HOSTILE_RATE"])
@@ -50,10 +142,23 @@ def main():
         pass_fds=[theirs.fileno()],
     )
     theirs.close()
+    hello, fds, rings = accept(rng, rate, hello, fds)
     socket.send_fds(ours, [hello], fds)
+    answer = bytearray(ours.recv(MESSAGE_MAX))
+    if rings:
+        answer[FEATURES] |= FEATURE_RING
+        if rng.randrange(1000) < rate:
+            answer = change(rng, answer)
+    front.send(bytes(answer))
+    back = rings or front
     while True:
-        ready, _, _ = select.select([front, ours], [], [])
+        while rings and (message := rings.take()) is not None:
+            ours.send(message)
+        ready, _, _ = select.select([front, ours] + ([rings.wake_fd] if rings else []), [], [], 0.05)
         for source in ready:
+            if rings and source == rings.wake_fd:
+                rings.woken()
+                continue
             message = source.recv(MESSAGE_MAX)
             if not message:
                 return
@@ -66,9 +171,11 @@ def main():
                 for _ in range(64):
                     at = rng.randrange(len(arena) // 16)  # the slots used first
                     arena[at] = rng.randrange(256)
-            front.send(message)
+            back.send(message)
             if rng.randrange(4000) < rate:
-                front.send(message)  # twice
+                back.send(message)  # twice
+            if rings and rng.randrange(8000) < rate:
+                front.send(message)  # where none belongs
 
 
 try:

@@ -68,11 +68,11 @@ make_image() {
     mkfs.fat "$@" "$file" >/dev/null
 }
 
-# do_mount IMAGE DIR [berthfs arguments]
+# do_mount IMAGE DIR [berthfs arguments]; BERTH_TEST_OPTIONS, if set, goes with every mount (-o).
 do_mount() {
     local image=$1 dir=$2
     shift 2
-    timeout 30 "$BERTHFS" "$@" "$image" "$dir" || fail "berthfs $* $image $dir: exit $?"
+    timeout 30 "$BERTHFS" ${BERTH_TEST_OPTIONS:+-o "$BERTH_TEST_OPTIONS"} "$@" "$image" "$dir" || fail "berthfs $* $image $dir: exit $?"
     mountpoint -q "$dir" || fail "$dir is not a mount point after berthfs returned 0"
 }
 

@@ -65,7 +65,7 @@ do_umount "$MNT"
 fsck_clean "$IMG"
 
 note "errors are one line and an exit code"
-for case in "1 $SCRATCH/absent.img $MNT" "1 $IMG $SCRATCH/absent" "32 /dev/zero $MNT" "32 $SCRATCH/random $MNT"; do
+for case in "32 $SCRATCH/absent.img $MNT" "32 $IMG $SCRATCH/absent" "32 /dev/zero $MNT" "32 $SCRATCH/random $MNT"; do
     # shellcheck disable=SC2086
     set -- $case
     code=0

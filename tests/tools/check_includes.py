@@ -22,8 +22,8 @@ HEADERS = {
     "block": ["block", "partition"],
     "cache": ["cache"],
     "vfs": ["fs"],
-    "ipc": ["channel", "message"],
-    "service": ["service"],
+    "ipc": ["channel", "message", "transport"],
+    "service": ["sandbox", "service"],
     "front": ["control", "front"],
 }
 LAYER_OF = {f"berth/{name}.h": layer for layer, names in HEADERS.items() for name in names}

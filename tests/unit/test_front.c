@@ -94,9 +94,10 @@ END_TEST
 static unsigned forget(Nodes *nodes, uint64_t file_id, uint64_t count, uint64_t *seen) {
     const NodeForget one = {.file_id = file_id, .lookups = count};
     uint64_t gone = 0;
-    unsigned n = nodes_forget(nodes, &one, 1, &gone, seen);
+    unsigned n = nodes_forget(nodes, &one, 1, &gone);
 
     ck_assert(n == 0 || gone == file_id);
+    ck_assert_uint_eq(nodes_keep_gone(nodes, &gone, n, seen), n);
     return n;
 }
 
@@ -149,6 +150,126 @@ START_TEST(nodes_keep_attributes_of_what_is_held) {
     nodes_attr_store(&nodes, &attr);
     ck_assert_uint_eq(forget(&nodes, 60, 1, &seen), 1);
     ck_assert(!nodes_attr_get(&nodes, 60, &got));
+    nodes_done(&nodes);
+}
+END_TEST
+
+START_TEST(evictions_of_what_is_held_again_are_dropped) {
+    Nodes nodes;
+    uint64_t ids[] = {20, 21, 22}, seen;
+    const NodeForget all[] = {{20, 1}, {21, 1}, {22, 1}};
+
+    ck_assert_int_eq(nodes_init(&nodes), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+        ck_assert_int_eq(nodes_grant(&nodes, ids[i]), 0);
+    }
+    ck_assert_uint_eq(nodes_forget(&nodes, all, 3, ids), 3);
+    nodes_saw(&nodes, 30);
+    ck_assert_int_eq(nodes_grant(&nodes, 21), 0);
+    ck_assert_uint_eq(nodes_keep_gone(&nodes, ids, 3, &seen), 2);
+    ck_assert(ids[0] == 20 && ids[1] == 22 && seen == 30);
+    nodes_done(&nodes);
+}
+END_TEST
+
+/* ---- names ---- */
+
+static FsName name_of(const char *text) {
+    return (FsName){.text = text, .length = (uint32_t)strlen(text)};
+}
+
+/* The file_id that the nodes answer, 0 for none. */
+static uint64_t look_up(Nodes *nodes, uint64_t directory, const char *text, bool *exact) {
+    const FsName name = name_of(text);
+    FsAttr attr;
+
+    return nodes_lookup(nodes, directory, &name, &attr, exact) ? attr.file_id : 0;
+}
+
+static void hold(Nodes *nodes, uint64_t file_id) {
+    const FsAttr attr = {.file_id = file_id, .type = FS_TYPE_FILE, .nlink = 1};
+
+    ck_assert_int_eq(nodes_grant(nodes, file_id), 0);
+    nodes_attr_store(nodes, &attr);
+}
+
+static void know(Nodes *nodes, uint64_t directory, const char *text, bool exact, uint64_t id) {
+    const FsName name = name_of(text);
+
+    nodes_name_store(nodes, directory, &name, exact, id);
+}
+
+START_TEST(names_raise_the_count_and_go_with_their_nodes) {
+    Nodes nodes;
+    uint64_t seen;
+    bool exact = false;
+
+    ck_assert_int_eq(nodes_init(&nodes), 0);
+    know(&nodes, FS_ROOT_ID, "early", true, 40); /* not held: not kept */
+    hold(&nodes, 40);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "early", &exact), 0);
+    know(&nodes, FS_ROOT_ID, "foo", true, 40);
+    know(&nodes, FS_ROOT_ID, "FOO", false, 40);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "foo", &exact), 40);
+    ck_assert(exact);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "FOO", &exact), 40);
+    ck_assert(!exact);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "Foo", &exact), 0);
+    ck_assert_uint_eq(look_up(&nodes, 40, "foo", &exact), 0);
+    ck_assert_uint_eq(forget(&nodes, 40, 2, &seen), 0);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "foo", &exact), 40);
+    ck_assert_uint_eq(forget(&nodes, 40, 2, &seen), 1);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "foo", &exact), 0);
+    ck_assert_uint_eq(nodes_stats(&nodes).names, 0);
+    hold(&nodes, 40); /* another file at the same place */
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "foo", &exact), 0);
+    hold(&nodes, 41); /* names go with their directory too */
+    know(&nodes, 40, "below", true, 41);
+    ck_assert_uint_eq(forget(&nodes, 40, 1, &seen), 1);
+    hold(&nodes, 40);
+    ck_assert_uint_eq(look_up(&nodes, 40, "below", &exact), 0);
+    nodes_done(&nodes);
+}
+END_TEST
+
+START_TEST(names_are_dropped_by_file_and_by_directory) {
+    Nodes nodes;
+    bool exact;
+
+    ck_assert_int_eq(nodes_init(&nodes), 0);
+    hold(&nodes, 50);
+    hold(&nodes, 51);
+    know(&nodes, FS_ROOT_ID, "a", true, 50);
+    know(&nodes, FS_ROOT_ID, "A", false, 50);
+    know(&nodes, FS_ROOT_ID, "b", true, 51);
+    nodes_name_drop_of(&nodes, 50);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "a", &exact), 0);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "A", &exact), 0);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "b", &exact), 51);
+    know(&nodes, FS_ROOT_ID, "b", true, 50);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "b", &exact), 50);
+    nodes_name_drop_in(&nodes, FS_ROOT_ID);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "b", &exact), 0);
+    know(&nodes, FS_ROOT_ID, "b", true, 51); /* lives as long as the nodes */
+    nodes_done(&nodes);
+}
+END_TEST
+
+START_TEST(names_are_bounded) {
+    Nodes nodes;
+    char text[32];
+    bool exact;
+
+    ck_assert_int_eq(nodes_init(&nodes), 0);
+    hold(&nodes, 60);
+    for (unsigned i = 0; i < NAMES_MAX + 10; i++) {
+        (void)snprintf(text, sizeof(text), "name %u", i);
+        know(&nodes, FS_ROOT_ID, text, true, 60);
+        /* Used all the time, so not the one to go. */
+        ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "name 0", &exact), 60);
+    }
+    ck_assert_uint_eq(nodes_stats(&nodes).names, NAMES_MAX);
+    ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "name 1", &exact), 0);
     nodes_done(&nodes);
 }
 END_TEST
@@ -295,6 +416,7 @@ static void *fake_daemon(void *arg) {
 /* On the heap: a Front is large. */
 static Front *front_with(FakeDaemon *fake, Answer *answer) {
     Front *front = calloc(1, sizeof(*front));
+    Channel *channel = NULL;
     int peer_fd;
 
     ck_assert_ptr_nonnull(front);
@@ -305,7 +427,8 @@ static Front *front_with(FakeDaemon *fake, Answer *answer) {
     ck_assert_int_eq(nodes_init(&front->nodes), 0);
     ck_assert_int_eq(arena_new("test-in", 4, 1, 0, false, &front->arena_in), 0);
     ck_assert_int_eq(arena_new("test-out", 4, 1, 80, true, &front->arena_out), 0);
-    ck_assert_int_eq(channel_pair(&front->daemon.channel, &peer_fd), 0);
+    ck_assert_int_eq(channel_pair(&channel, &peer_fd), 0);
+    ck_assert_int_eq(transport_new(channel, &front->daemon.transport), 0);
     *fake = (FakeDaemon){.front = front, .answer = answer};
     ck_assert_int_eq(channel_new(peer_fd, &fake->channel), 0);
     pending_set_up(&front->pending, true);
@@ -316,11 +439,11 @@ static Front *front_with(FakeDaemon *fake, Answer *answer) {
 
 static void front_end(Front *front, FakeDaemon *fake) {
     atomic_store(&front->closing, true);
-    channel_shutdown(front->daemon.channel);
+    transport_shutdown(front->daemon.transport);
     pthread_join(fake->thread, NULL);
     pthread_join(front->replier, NULL);
     channel_free(fake->channel);
-    channel_free(front->daemon.channel);
+    transport_free(front->daemon.transport);
     arena_free(front->arena_in);
     arena_free(front->arena_out);
     nodes_done(&front->nodes);
@@ -445,7 +568,11 @@ static void finish_noting(Front *front, Pending *pending, const FSResponse *resp
     pthread_mutex_unlock(&finished->lock);
 }
 
+/* The kernel's request lies in a buffer that the next one overwrites. */
+static char asked[] = "name";
+
 static bool answer_lookup(FakeDaemon *fake, const FSRequest *request, FSResponse *response) {
+    memcpy(asked, "next", 4);
     if (request->type == FS_MSG_LOOKUP) {
         response->flags = FS_RESP_ATTR | FS_RESP_EXACT | FS_RESP_PARENT_ATTR;
         response->attr = (FsAttr){.file_id = 500, .type = FS_TYPE_FILE, .nlink = 1, .size = 3};
@@ -461,10 +588,11 @@ START_TEST(grants_come_before_the_reply) {
     Pending *pending = pending_get(front, FS_MSG_LOOKUP, finish_noting);
     uint64_t seen;
     FsAttr attr;
+    bool exact = false;
 
     pending->context = &finished;
     pending->request.file_id = FS_ROOT_ID;
-    pending->request.name = (FsName){.text = "name", .length = 4};
+    pending->request.name = (FsName){.text = asked, .length = 4};
     pending_start(front, pending);
     pthread_mutex_lock(&finished.lock);
     while (!finished.done) {
@@ -475,7 +603,10 @@ START_TEST(grants_come_before_the_reply) {
     ck_assert_uint_eq(finished.seen, 1); /* an EVICT from here on covers this response */
     ck_assert(nodes_attr_get(&front->nodes, 500, &attr) && attr.size == 3);
     ck_assert(nodes_attr_get(&front->nodes, FS_ROOT_ID, &attr) && attr.nlink == 2);
-    ck_assert_uint_eq(forget(&front->nodes, 500, 1, &seen), 1);
+    ck_assert_uint_eq(look_up(&front->nodes, FS_ROOT_ID, "next", &exact), 0);
+    ck_assert_uint_eq(look_up(&front->nodes, FS_ROOT_ID, "name", &exact), 500);
+    ck_assert(exact == true);
+    ck_assert_uint_eq(forget(&front->nodes, 500, 2, &seen), 1);
     ck_assert_uint_eq(seen, 1);
     front_end(front, &fake);
 }
@@ -493,6 +624,10 @@ static Suite *front_suite(void) {
     tcase_add_test(nodes, nodes_count_lookups);
     tcase_add_test(nodes, nodes_seen_never_goes_back);
     tcase_add_test(nodes, nodes_keep_attributes_of_what_is_held);
+    tcase_add_test(nodes, evictions_of_what_is_held_again_are_dropped);
+    tcase_add_test(nodes, names_raise_the_count_and_go_with_their_nodes);
+    tcase_add_test(nodes, names_are_dropped_by_file_and_by_directory);
+    tcase_add_test(nodes, names_are_bounded);
     tcase_add_test(response, response_read_is_bounded);
     tcase_add_test(response, response_attributes_are_the_right_ones);
     tcase_add_test(response, response_lookup_names_an_object);

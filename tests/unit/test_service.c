@@ -198,7 +198,10 @@ START_TEST(test_rename) {
     ck_assert_int_eq(rename_to(FS_ROOT_ID, "a", FS_ROOT_ID, "file", 0), -ENOTDIR);
     ck_assert_int_eq(rename_to(FS_ROOT_ID, "none", FS_ROOT_ID, "x", 0), -ENOENT);
     ck_assert_int_eq(rename_to(FS_ROOT_ID, "file", a, "other", FS_RENAME_NOREPLACE), -EEXIST);
+    ck_assert_int_eq(rename_to(FS_ROOT_ID, "file", a, "none", FS_RENAME_EXCHANGE), -ENOENT);
     ck_assert_int_eq(rename_to(FS_ROOT_ID, "file", a, "other", FS_RENAME_EXCHANGE), -EINVAL);
+    ck_assert_int_eq(rename_to(FS_ROOT_ID, "a", a, "b", FS_RENAME_EXCHANGE), -EINVAL);
+    ck_assert_int_eq(rename_to(a, "b", FS_ROOT_ID, "a", FS_RENAME_EXCHANGE), -EINVAL);
     ck_assert_int_eq(rename_to(FS_ROOT_ID, "file", FS_ROOT_ID, "file", 0), 0);
     ck_assert_uint_eq(response.attr.file_id, file);
     ck_assert_uint_eq(response.param1, 0);

@@ -248,6 +248,9 @@ static inline int toy_rename(FileSystem *fs, const FsCall *call, const FsRename 
     ToyFile *file = toy_file(fs, rename->moved->file_id);
 
     toy_suspend(toy.name_yields);
+    if (rename->flags & FS_RENAME_EXCHANGE) {
+        return -EINVAL;
+    }
     if (rename->victim != NULL && rename->victim != rename->moved) {
         ToyFile *victim = toy_file(fs, rename->victim->file_id);
 
