@@ -205,12 +205,6 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     fuse_reply_err(req, 0);
 }
 
-static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
-                     struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_size,
-                     size_t out_size) {
-    fuse_reply_err(req, ENOTTY);
-}
-
 const struct fuse_lowlevel_ops front_fuse_ops = {
     .init = op_init,
     .lookup = op_lookup,

@@ -85,6 +85,14 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
     value_start(req, fuse_begin(req, FS_MSG_LIST_XATTR, ino, finish_value), size);
 }
 
+/* What a value stands for may show in the attributes: FAT's read-only bit does. */
+static void finish_changed(Front *front, Pending *pending, const FSResponse *response) {
+    if (response->result >= 0) {
+        attributes_changed(front, pending->request.file_id);
+    }
+    finish_error_only(front, pending, response);
+}
+
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
                  int flags) {
     Front *front = fuse_req_userdata(req);
@@ -99,7 +107,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
         fuse_reply_err(req, EINVAL);
         return;
     }
-    pending = fuse_begin(req, FS_MSG_SET_XATTR, ino, finish_error_only);
+    pending = fuse_begin(req, FS_MSG_SET_XATTR, ino, finish_changed);
     pending->request.name = checked;
     pending->request.mode = (uint32_t)flags;
     pending->request.length = (uint32_t)size;
@@ -126,7 +134,7 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name) {
     if (!xattr_name(req, name, ENODATA, &checked)) {
         return;
     }
-    pending = fuse_begin(req, FS_MSG_REMOVE_XATTR, ino, finish_error_only);
+    pending = fuse_begin(req, FS_MSG_REMOVE_XATTR, ino, finish_changed);
     pending->request.name = checked;
     pending_start(fuse_req_userdata(req), pending);
 }

@@ -5,6 +5,7 @@
  * waiting, so it can come before the reply to the change that made a name stale.
  * Where the kernel lacks it, names of case-folding volumes are never cached
  * (entry_timeout()), because the other notification must come after the reply.
+ * Attributes are revoked by inode, which takes no lock that a request may hold.
  */
 #include "private.h"
 
@@ -25,5 +26,13 @@ void invalidate_names(Front *front) {
                     "files may linger",
                     front->source_given);
         front->inc_epoch = false;
+    }
+}
+
+void attributes_changed(Front *front, uint64_t file_id) {
+    nodes_attr_drop(&front->nodes, file_id);
+    if (front->session != NULL) {
+        /* A negative offset: attributes only. The kernel may have forgotten it by now. */
+        (void)fuse_lowlevel_notify_inval_inode(front->session, file_id, -1, 0);
     }
 }

@@ -174,6 +174,8 @@ unsigned chores_evict(Chores *chores, const uint64_t *file_ids, unsigned count);
 void chores_evict_now(Chores *chores);
 /* Makes the kernel look up every name again. Call before the reply that makes them stale. */
 void invalidate_names(Front *front);
+/* Attributes changed by a way that the kernel does not know to change them (an extended attribute). */
+void attributes_changed(Front *front, uint64_t file_id);
 
 /* fuse_ops.c: the table, and what the halves share. */
 extern const struct fuse_lowlevel_ops front_fuse_ops;
@@ -223,5 +225,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
                  int flags);
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+              unsigned flags, const void *in, size_t in_size, size_t out_size);
 
 #endif
