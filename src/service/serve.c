@@ -351,7 +351,10 @@ static void server_take_sign(Server *server, int sign) {
 static void on_wake(void *arg, short revents) {
     Server *server = arg;
 
-    (void)revents;
+    if (revents & POLLNVAL) { /* we would never be woken again */
+        server_protocol_error(server, "the pipe for wake-ups cannot be polled");
+        return;
+    }
     server_take_sign(server, transport_woken(server->config.transport));
 }
 

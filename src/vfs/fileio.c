@@ -10,7 +10,10 @@
  * that extends the file is a ticket in the inode's FsAppend; several overlap:
  *   1. In arrival order (reserve_lock) it reserves space to its end and queues.
  *      Its base is where those before it end, so a gap belongs to exactly one.
- *   2. It locks [base, end), zeroes [base, offset) and writes its payload.
+ *   2. It locks [base, end), zeroes [base, offset) and writes its payload. A ragged
+ *      end is filled up to the device's page where the space behind it is the file's
+ *      (and locked as well): whole pages can go to the device directly, the rest of one
+ *      would have to go through the page cache, which costs several times as much.
  *   3. At the head of the queue it commits. Commits that grow the size are thus
  *      one at a time and in order, though the inode's lock is only shared.
  *   4. One that failed zeroes its whole range instead if others wait behind it
@@ -37,9 +40,16 @@ struct FsAppend {
     uint64_t zeroed_to; /* [size, zeroed_to) was zeroed by tickets that failed */
 };
 
+/* The last, ragged page of an extending write. */
+typedef struct RaggedEnd {
+    uint64_t offset, device_offset; /* where its page begins in the file, on the device */
+    uint32_t length;                /* of the page; 0: the end is not ragged, or not ours to fill */
+} RaggedEnd;
+
 typedef struct AppendTicket {
     ListNode node;
     uint64_t base, offset, end;
+    RaggedEnd ragged;
     Fiber *fiber; /* set while it waits to be first */
 } AppendTicket;
 
@@ -209,7 +219,35 @@ static uint64_t append_end(const FsInode *inode) {
     return end;
 }
 
-/* Step 1. The reserve lock covers unreserve() too: neither sees the other half done. */
+/* A page qualifies if the payload covers it from its start and the file's space to its end. */
+MAY_YIELD static void ragged_end_find(FsInode *inode, AppendTicket *ticket) {
+    const FileSystemOps *ops = inode->fs->type->ops;
+    uint64_t page = inode->fs->device->direct_alignment;
+    FsExtent extent = {0};
+    uint64_t before;
+
+    /* An error here comes again when the payload is written. */
+    if (page == 0 || page > ZERO_CHUNK ||
+        ops->map(inode, ticket->end - 1, FS_MAP_RESERVED, &extent) < 0 ||
+        extent.kind == FS_EXTENT_HOLE) {
+        return;
+    }
+    before = extent.device_offset % page;
+    if (before == page - 1 || before > ticket->end - 1 - ticket->offset) {
+        return;
+    }
+    if (ops->map(inode, ticket->end - 1 - before, FS_MAP_RESERVED, &extent) == 0 &&
+        extent.kind != FS_EXTENT_HOLE && extent.device_offset % page == 0 &&
+        extent.length >= page) {
+        ticket->ragged = (RaggedEnd){.offset = ticket->end - 1 - before,
+                                     .device_offset = extent.device_offset,
+                                     .length = (uint32_t)page};
+    }
+}
+
+/* Step 1. From queueing on nothing may suspend until the range is locked: ranges are locked in the
+ * order of the queue, or a later ticket could hold what an earlier one needs. The reserve lock
+ * covers unreserve() too: neither sees the other half done. */
 MAY_YIELD static int append_enter(FsInode *inode, AppendTicket *ticket) {
     const FileSystemOps *ops = inode->fs->type->ops;
     struct FsAppend *append = inode->append;
@@ -221,6 +259,9 @@ MAY_YIELD static int append_enter(FsInode *inode, AppendTicket *ticket) {
         r = ops->reserve(inode, ticket->end);
     }
     if (r == 0) {
+        if (ticket->end > append_end(inode)) {
+            ragged_end_find(inode, ticket); /* nobody has bytes behind it */
+        }
         ticket->base = MIN(ticket->offset, append_end(inode));
         list_append(&append->queue, &ticket->node);
     } else {
@@ -266,6 +307,34 @@ MAY_YIELD static void append_fail(FsInode *inode, AppendTicket *ticket) {
     fiber_mutex_unlock(&append->reserve_lock);
 }
 
+/* The payload, its ragged end from a page of our own (the caller's memory may be read-only). */
+MAY_YIELD static int append_payload(FsInode *inode, const AppendTicket *ticket,
+                                    const uint8_t *bytes) {
+    const RaggedEnd *ragged = &ticket->ragged;
+    _cleanup_free_ void *page = NULL;
+    BlockBatch batch;
+    uint64_t whole;
+    int r, waited;
+
+    if (ragged->length == 0) {
+        return file_transfer(inode, TRANSFER_WRITE, ticket->offset, ticket->end, NULL, bytes);
+    }
+    if (posix_memalign(&page, ragged->length, ragged->length) != 0) {
+        return -ENOMEM;
+    }
+    whole = ragged->offset - ticket->offset;
+    memcpy(page, bytes + whole, ticket->end - ragged->offset);
+    memset((uint8_t *)page + (ticket->end - ragged->offset), 0,
+           ragged->length - (ticket->end - ragged->offset));
+    block_batch_init(&batch, inode->fs->device);
+    r = block_batch_write(&batch, ragged->device_offset, page, ragged->length);
+    if (r == 0 && whole > 0) {
+        r = file_transfer(inode, TRANSFER_WRITE, ticket->offset, ragged->offset, NULL, bytes);
+    }
+    waited = block_batch_wait(&batch);
+    return r < 0 ? r : waited;
+}
+
 MAY_YIELD static int file_extend(FsInode *inode, const FsCall *call, uint64_t offset,
                                  const uint8_t *bytes, uint32_t length) {
     AppendTicket ticket = {.offset = offset, .end = offset + length};
@@ -280,10 +349,11 @@ MAY_YIELD static int file_extend(FsInode *inode, const FsCall *call, uint64_t of
         append_put(inode);
         return r;
     }
-    fs_range_lock(&inode->ranges, &hold, ticket.base, ticket.end - ticket.base, true);
+    fs_range_lock(&inode->ranges, &hold, ticket.base,
+                  MAX(ticket.end, ticket.ragged.offset + ticket.ragged.length) - ticket.base, true);
     r = fs_file_zero(inode, ticket.base, offset);
     if (r == 0) {
-        r = file_transfer(inode, TRANSFER_WRITE, offset, ticket.end, NULL, bytes);
+        r = append_payload(inode, &ticket, bytes);
     }
     append_wait_turn(inode->append, &ticket);
     if (r == 0 && ticket.base > MAX(inode->attr.size, inode->append->zeroed_to)) {

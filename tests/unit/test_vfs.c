@@ -652,6 +652,34 @@ START_TEST(test_adjacent_extents_are_one_request) {
 }
 END_TEST
 
+/* The rest of the last page is the file's: one whole page is written, and what follows it is not.
+ */
+START_TEST(test_ragged_end_is_filled_up) {
+    static Writer writers[2];
+    const uint8_t *data = block_memory_data(memory);
+    uint64_t writes = device->stats.writes;
+    FsExtent extent;
+
+    device->direct_alignment = 512;
+    writers[0] = (Writer){.offset = 0, .length = 700, .fill = 7};
+    write_all(writers, 1);
+    ck_assert_uint_eq(device->stats.writes - writes, 2); /* a whole page, and the ragged one */
+    ck_assert_int_eq(fs->type->ops->map(file, 0, 0, &extent), 0);
+    for (unsigned at = 0; at < 1100; at++) {
+        unsigned expected = at < 700 ? 7 : at < 1024 ? 0 : 0xee;
+        if (data[extent.device_offset + at] != expected) {
+            ck_abort_msg("byte %u is %#x on the device", at, data[extent.device_offset + at]);
+        }
+    }
+    /* Two at once: the second begins in the page that the first fills up. */
+    writers[0] = (Writer){.offset = 1024, .length = 100, .fill = 8};
+    writers[1] = (Writer){.offset = 1124, .length = 10, .fill = 9};
+    slow_offset = 1123;
+    write_all(writers, 2);
+    EXPECT_RUNS(700, 7, 324, 0, 100, 8, 10, 9);
+}
+END_TEST
+
 /* Random writers with random delays and failures against a model of the bytes. */
 static unsigned seed;
 
@@ -667,6 +695,7 @@ START_TEST(test_random_writers) {
 
     seed = 7000u + (unsigned)_i;
     fiber_set_chaos(_i % 2 != 0 ? seed : 0); /* locks that are free suspend as well */
+    device->direct_alignment = _i % 3 == 0 ? 512 : 0;
     toy.on_map = random_map;
     for (unsigned round = 0; round < 20; round++) {
         uint64_t size = file->attr.size;
@@ -746,7 +775,8 @@ static Suite *vfs_suite(void) {
     tcase_add_test(io, test_no_space_waits_for_reclaim);
     tcase_add_test(io, test_overwrite);
     tcase_add_test(io, test_adjacent_extents_are_one_request);
-    tcase_add_loop_test(io, test_random_writers, 0, 20);
+    tcase_add_test(io, test_ragged_end_is_filled_up);
+    tcase_add_loop_test(io, test_random_writers, 0, 30);
     suite_add_tcase(suite, io);
     return suite;
 }

@@ -156,6 +156,26 @@ static void commit_done(void *arg) {
 }
 
 /* Cells of the new clusters, and the pointer to them from the old end. */
+/*
+ * The class for the old end's link to the new clusters. A sector is written whole, so where
+ * it holds the new cells as well there is nothing to order, and fsync saves a flush.
+ */
+static FatClass link_class(FatVolume *volume, const Commit *commit, uint32_t last) {
+    uint32_t rest = commit->link;
+
+    for (uint32_t i = 0; rest > 0; i++) {
+        const FatRun *run = &commit->inode->reserved.runs[i];
+        uint32_t part = MIN(run->count, rest);
+
+        if (!fat_table_same_sector(volume, last, run->cluster) ||
+            !fat_table_same_sector(volume, last, run->cluster + part - 1)) {
+            return FAT_CLASS_LINK;
+        }
+        rest -= part;
+    }
+    return FAT_CLASS_NEW;
+}
+
 static int link_reserved(Txn *txn, const Commit *commit) {
     FatInode *inode = commit->inode;
     FatVolume *volume = fat_inode_volume(inode);
@@ -174,7 +194,8 @@ static int link_reserved(Txn *txn, const Commit *commit) {
         }
     }
     if (last != 0) {
-        r = fat_table_link(txn, volume, last, 1, inode->reserved.runs[0].cluster, FAT_CLASS_LINK);
+        r = fat_table_link(txn, volume, last, 1, inode->reserved.runs[0].cluster,
+                           link_class(volume, commit, last));
         if (r < 0) {
             return r;
         }

@@ -39,6 +39,13 @@ static int fat_get(FatVolume *volume, uint64_t block, Buffer **ret) {
     return r;
 }
 
+bool fat_table_same_sector(const FatVolume *volume, uint32_t one, uint32_t other) {
+    unsigned bytes = cell_bytes(volume);
+
+    return volume->geo.kind != FAT_KIND_12 && fat_block_of(volume, (uint64_t)one * bytes) ==
+                                                  fat_block_of(volume, (uint64_t)other * bytes);
+}
+
 /* Value of a cell as read, with the marks of the three types made one. */
 static uint32_t normalise(const FatVolume *volume, uint32_t value) {
     uint32_t all = volume->geo.kind == FAT_KIND_32 ? 0x0fffffffu : (1u << volume->geo.kind) - 1;

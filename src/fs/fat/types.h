@@ -111,6 +111,8 @@ MAY_YIELD int fat_table_second_opinion(FatVolume *volume, uint32_t cluster, uint
 int fat_table_link(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count, uint32_t next,
                    FatClass class);
 int fat_table_free(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count);
+/* Do the cells of both clusters lie in one sector? (FAT12: never said, a cell may lie in two.) */
+bool fat_table_same_sector(const FatVolume *volume, uint32_t one, uint32_t other);
 /* Cell 1's marks: cleanly unmounted, and no I/O errors met. */
 MAY_YIELD int fat_table_get_marks(FatVolume *volume, bool *ret_clean, bool *ret_sound);
 int fat_table_set_marks(Txn *txn, FatVolume *volume, bool clean, bool sound);
