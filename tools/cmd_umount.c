@@ -40,6 +40,7 @@ typedef struct Processes {
     uid_t owner;
     int front_fd, daemon_fd;
     uint64_t front_pid, daemon_pid;
+    bool daemon_dead; /* it died while mounted */
 } Processes;
 
 /* ---- processes ---- */
@@ -51,6 +52,8 @@ static void processes_visit(void *arg, const char *path, JsonKind kind, const ch
         (void)parse_u64(value, &processes->front_pid);
     } else if (kind == JSON_NUMBER && strcmp(path, "daemon_pid") == 0) {
         (void)parse_u64(value, &processes->daemon_pid);
+    } else if (kind == JSON_STRING && strcmp(path, "state") == 0) {
+        processes->daemon_dead = strcmp(value, "daemon dead") == 0;
     }
 }
 
@@ -258,6 +261,17 @@ static int umount_with_patience(const char *directory, const UmountOptions *opti
     return r;
 }
 
+/* Unmounting went well, but not all that was written is on disk. */
+static int report_dead_daemon(const MountEntry *mount) {
+    if (mount->readonly) {
+        return EXIT_OK;
+    }
+    log_error(
+        "%s: unmounted, but its daemon had died: what was not yet written to %s is lost; check it",
+        mount->directory, mount->source);
+    return EXIT_MOUNT;
+}
+
 static int umount_one(const char *name, const UmountOptions *options) {
     ToolMounts mounts = {0};
     const MountEntry *mount = NULL;
@@ -277,6 +291,9 @@ static int umount_one(const char *name, const UmountOptions *options) {
     r = umount_with_patience(mount->directory, options);
     if (r == 0) {
         code = processes_wait(&processes, mount, options);
+        if (code == EXIT_OK && processes.daemon_dead) {
+            code = report_dead_daemon(mount);
+        }
     } else if (r == -EBUSY) {
         log_error("%s: busy: something still uses it (fuser -vm shows what)", mount->directory);
         code = EXIT_MOUNT;

@@ -105,8 +105,23 @@ note "a front-end that was killed"
 mount_it
 kill -KILL "$front"
 while ! gone "$front"; do sleep 0.05; done
+# Its socket outlives it by a moment.
+for _ in $(seq 40); do
+    [ "$(member state)" != dead ] || break
+    sleep 0.05
+done
 [ "$(member state)" = dead ] || fail "state is $(member state)"
 do_umount "$MNT"
 ! mountpoint -q "$MNT" || fail "still mounted"
 timeout 20 flock -x "$IMAGE" true || fail "the daemon keeps the image locked"
 fsck.fat -n "$IMAGE" >/dev/null || note "not clean, as can be expected: fsck.fat says $?"
+
+note "a daemon that was killed: unmounting works, and says that something may be lost"
+mount_it
+kill -KILL "$daemon"
+while ! gone "$daemon"; do sleep 0.05; done
+code=0
+said=$(timeout 60 "$BERTH" umount "$MNT" 2>&1) || code=$?
+[ "$code" = 32 ] || fail "exit $code instead of 32"
+[[ $said == *"daemon had died"* ]] || fail "it says: $said"
+! mountpoint -q "$MNT" || fail "still mounted"
