@@ -82,7 +82,7 @@ MAY_YIELD int cache_prefetch(Cache *cache, uint64_t block, uint64_t count);
 
 /* ---- transactions ---- */
 
-/* The reply that belongs to the record (RECOVERY section 2): exactly-once. */
+/* The reply that belongs to the record (man berth-recovery.7, section 2): exactly-once. */
 typedef struct TxnReply {
     uint16_t slot;
     uint64_t seq;
@@ -155,7 +155,8 @@ int txn_separate(Txn *txn);
 /* The open transaction, or NULL. */
 Txn *txn_current(Cache *cache);
 
-/* Survivors of a daemon (RECOVERY section 1): what an object's natural place cannot tell. */
+/* Survivors of a daemon (man berth-recovery.7, section 1): what an object's natural place cannot
+ * tell. */
 typedef enum TxnObjectKind {
     TXN_OBJECT_ALIAS = 1,
     TXN_OBJECT_ORPHAN,
@@ -183,7 +184,7 @@ int cache_object_iterate(Cache *cache,
  * included. Returns that checkpoint's status.
  */
 MAY_YIELD int cache_sync(Cache *cache);
-/* Is a freed range still waiting for its checkpoint? (R1: it must not be handed out.) */
+/* Is a freed range still waiting for its checkpoint? (It must not be handed out then.) */
 bool cache_range_pending(Cache *cache, uint64_t start, uint64_t count);
 /* Blocks freed and not released. Allocators: when short, cache_sync(), then look again. */
 uint64_t cache_pending_blocks(Cache *cache);

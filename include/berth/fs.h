@@ -344,7 +344,7 @@ int fs_inode_new(FileSystem *fs, uint64_t file_id, FsInode **ret);
 /* Name rules of FileSystemOps' preamble: 0, -ENAMETOOLONG, -EINVAL, -EILSEQ. */
 int fs_name_check(const FsName *name);
 
-/* Byte-range locks (RECOVERY D1). */
+/* Byte-range locks (man berth-recovery.7, section 5). */
 void fs_range_init(FsRangeLock *lock);
 MAY_YIELD void fs_range_lock(FsRangeLock *lock, FsRangeHold *hold, uint64_t start, uint64_t length,
                              bool exclusive);

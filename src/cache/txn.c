@@ -122,7 +122,7 @@ static void commit_buffers(Txn *txn, uint64_t end) {
             buffer->based = false;
         }
         buffer->fresh = false;
-        /* I2: nothing of a block is logged without its base in the batch. A buffer touched by a
+        /* Nothing of a block is logged without its base in the batch. A buffer touched by a
          * change that failed never gets here. */
         assert(buffer->base_lsn >= txn->batch_begin);
         cache_buffer_set_dirty(buffer, end);

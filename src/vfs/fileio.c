@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Generic file I/O over map, reserve and write_commit (man berth-recovery.7, D1
- * to D3). The caller holds the inode's lock shared; SET_ATTR(size) and FALLOCATE
+ * Generic file I/O over map, reserve and write_commit (man berth-recovery.7,
+ * section 5). The caller holds the inode's lock shared; SET_ATTR(size) and FALLOCATE
  * take it exclusive, so here a size only grows, and only in write_commit, whose
  * body does not suspend. Payload goes between the caller's buffer and the device
  * as it is, all extents of a request in flight at once.
@@ -18,7 +18,7 @@
  *      one at a time and in order, though the inode's lock is only shared.
  *   4. One that failed zeroes its whole range instead if others wait behind it
  *      (they may end beyond it and would expose the garbage), then drops what is
- *      reserved beyond both the size and every other ticket (R2: its own I/O has
+ *      reserved beyond both the size and every other ticket (its own I/O has
  *      completed). If even zeroing failed, those whose base lies beyond what is
  *      known to be good fail as well.
  * A ticket waits only for tickets before it and for ranges locked before it, and

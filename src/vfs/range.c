@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Byte-range locks of one file (man berth-recovery.7, D1): readers shared,
+ * Byte-range locks of one file (man berth-recovery.7, section 5): readers shared,
  * writers exclusive. Granted in arrival order: a request waits for whatever
  * conflicts with it among the holders and among those that wait before it, so
  * no stream of readers can starve a writer.
