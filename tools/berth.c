@@ -12,6 +12,7 @@
 #include "berth/log.h"
 
 #include <getopt.h>
+#include <libsmartcols.h>
 #include <locale.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -106,6 +107,16 @@ int tool_print(const char *text, size_t length) {
         return EXIT_SYSTEM;
     }
     return EXIT_OK;
+}
+
+int tool_table_finish(struct libscols_table *table, int error) {
+    int r = error == 0 ? scols_print_table(table) : error;
+
+    scols_unref_table(table);
+    if (r != 0) {
+        log_error("cannot print the table: %s", strerror(r < 0 ? -r : r));
+    }
+    return r == 0 ? EXIT_OK : EXIT_SYSTEM;
 }
 
 void tool_mounts_done(ToolMounts *mounts) {

@@ -29,6 +29,9 @@ int cmd_sync(int argc, char **argv);
 
 /* Prints text to stdout; EXIT_OK, or EXIT_SYSTEM when it could not be written. */
 int tool_print(const char *text, size_t length);
+/* Prints and frees a table, unless making it failed (error: 0, or -errno). The exit code. */
+struct libscols_table;
+int tool_table_finish(struct libscols_table *table, int error);
 
 /* Our mounts, and the one the user means: a mount point, else a source that is mounted once. */
 typedef struct ToolMounts {

@@ -231,14 +231,7 @@ static int list_table(const Row *rows, size_t count, const Selection *selection,
     for (size_t i = 0; i < count && r == 0; i++) {
         r = list_add_row(table, &rows[i], selection);
     }
-    if (r == 0) {
-        r = scols_print_table(table);
-    }
-    scols_unref_table(table);
-    if (r != 0) {
-        log_error("cannot print the table: %s", strerror(r < 0 ? -r : r));
-    }
-    return r == 0 ? EXIT_OK : EXIT_SYSTEM;
+    return tool_table_finish(table, r);
 }
 
 /* ---- command line ---- */

@@ -165,14 +165,7 @@ static int probe_print_table(const char *file, const ImageProbe *probe) {
     if (r == 0 && probe->table.kind == PARTITION_NONE) {
         r = probe_add_line(table, NULL, &probe->whole);
     }
-    if (r == 0) {
-        r = scols_print_table(table);
-    }
-    scols_unref_table(table);
-    if (r != 0) {
-        log_error("cannot print the table: %s", strerror(r < 0 ? -r : r));
-    }
-    return r == 0 ? EXIT_OK : EXIT_SYSTEM;
+    return tool_table_finish(table, r);
 }
 
 /* ---- command line ---- */
