@@ -25,12 +25,19 @@ typedef struct Subcommand {
 
 static const Subcommand subcommands[] = {
     {"mount", cmd_mount, "mount an image or a block device"},
+    {"get", cmd_get, "copy files out of an image"},
+    {"put", cmd_put, "copy files into an image"},
+    {"ls", cmd_ls, "list a directory in an image"},
+    {"mkfs", cmd_mkfs, "make a filesystem"},
+    {"fsck", cmd_fsck, "check and repair a filesystem"},
     {"umount", cmd_umount, "unmount, and wait until everything is on disk"},
-    {"list", cmd_list, "list the mounts"},
+    {"list", cmd_list, "list the mounts, or the filesystem types"},
     {"probe", cmd_probe, "say what an image holds"},
     {"stats", cmd_stats, "show a mount's statistics"},
     {"status", cmd_status, "show a mount's state"},
+    {"restart", cmd_restart, "replace a mount's daemon by the program on disk"},
     {"sync", cmd_sync, "write everything of a mount to disk"},
+    {"top", cmd_top, "watch what the mounts do"},
 };
 
 static void berth_help(void) {
@@ -88,6 +95,7 @@ int main(int argc, char **argv) {
     int code;
 
     (void)setlocale(LC_ALL, "");
+    (void)setlocale(LC_NUMERIC, "C"); /* numbers are read by scripts, and by ourselves */
     if (strcmp(name, "umount.berth") == 0 || strcmp(name, "umount.fuse.berthfs") == 0) {
         log_init(name, LOG_LEVEL_NOTICE);
         return cmd_umount(argc, argv);
@@ -107,6 +115,16 @@ int tool_print(const char *text, size_t length) {
         return EXIT_SYSTEM;
     }
     return EXIT_OK;
+}
+
+int tool_print_document(const Text *document) {
+    int code = tool_print(text_string(document), document->length);
+
+    if (code == EXIT_OK &&
+        (document->length == 0 || document->data[document->length - 1] != '\n')) {
+        code = tool_print("\n", 1);
+    }
+    return code;
 }
 
 int tool_table_finish(struct libscols_table *table, int error) {

@@ -19,16 +19,25 @@ typedef enum ExitCode {
 } ExitCode;
 
 /* argv[0] is the subcommand's name; returns the process's exit code. */
+int cmd_fsck(int argc, char **argv);
+int cmd_get(int argc, char **argv);
+int cmd_put(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
+int cmd_mkfs(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_probe(int argc, char **argv);
 int cmd_stats(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_restart(int argc, char **argv);
 int cmd_sync(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 
 /* Prints text to stdout; EXIT_OK, or EXIT_SYSTEM when it could not be written. */
 int tool_print(const char *text, size_t length);
+/* The same for an answer that is one document, with a newline at its end. */
+int tool_print_document(const Text *document);
 /* Prints and frees a table, unless making it failed (error: 0, or -errno). The exit code. */
 struct libscols_table;
 int tool_table_finish(struct libscols_table *table, int error);

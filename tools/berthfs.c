@@ -4,13 +4,13 @@
  * (berth/front.h). Called as mount.fuse.berthfs or mount.berth it is mount(8)'s
  * helper, whose -f means "fake": check, do nothing.
  */
+#include "types.h"
+
 #include "berth/front.h"
 #include "berth/log.h"
 
 #include <getopt.h>
 #include <stdio.h>
-
-static const FileSystemType *const types[] = {&fat_type, NULL};
 
 typedef struct Arguments {
     FrontConfig config;
@@ -34,8 +34,8 @@ static void usage(FILE *out) {
                   "Options: ro rw type= part= start= uid= gid= umask= fmask= dmask= allow_other\n"
                   "         errors= commit= case= daemon=always|auto|never direct remount debug\n"
                   "Types:  ");
-    for (size_t i = 0; types[i] != NULL; i++) {
-        (void)fprintf(out, " %s", types[i]->name);
+    for (size_t i = 0; berth_types[i] != NULL; i++) {
+        (void)fprintf(out, " %s", berth_types[i]->name);
     }
     (void)fprintf(out, "\n");
 }
@@ -93,6 +93,9 @@ static int one_argument(Arguments *arguments, int c) {
     case 't':
         r = add_type(options, optarg);
         break;
+    case 'a':
+        arguments->config.attach_fd = atoi(optarg);
+        break;
     case 'n': /* mtab, sloppiness, noise, a namespace: nothing to us */
     case 's':
     case 'v':
@@ -119,6 +122,7 @@ static int parse_arguments(Arguments *arguments, int argc, char **argv) {
         {"types", required_argument, NULL, 't'},
         {"options", required_argument, NULL, 'o'},
         {"debug", no_argument, NULL, 'd'},
+        {"attach", required_argument, NULL, 'a'}, /* the holder's: not for people */
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
@@ -144,11 +148,17 @@ static int parse_arguments(Arguments *arguments, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    Arguments arguments = {.config = {.types = types}};
+    Arguments arguments = {.config = {.types = berth_types, .argv = argv}};
     const char *slash = strrchr(argv[0], '/');
     int code;
 
     log_init("berthfs", LOG_LEVEL_NOTICE);
+    if (argc > 1 && strncmp(argv[1], "--hold=", 7) == 0) {
+        char *hold = argv[1] + 7;
+
+        argv[1] = argv[0];
+        return front_hold(atoi(hold), argv + 1);
+    }
     arguments.helper = strncmp(slash != NULL ? slash + 1 : argv[0], "mount.", 6) == 0;
     front_options_init(&arguments.config.options);
     code = parse_arguments(&arguments, argc, argv);

@@ -6,6 +6,7 @@
  * control character through.
  */
 #include "berth.h"
+#include "probe_udev.h"
 
 #include "berth/log.h"
 #include "berth/partition.h"
@@ -23,6 +24,8 @@ static const char *probe_kind_name(PartitionTableKind kind) {
         return "mbr";
     case PARTITION_GPT:
         return "gpt";
+    case PARTITION_APM:
+        return "apm";
     case PARTITION_NONE:
     default:
         return "none";
@@ -61,6 +64,23 @@ static void probe_json_volume(Json *json, const Partition *partition, const Volu
     json_end_object(json);
 }
 
+static void probe_json_container(Json *json, const ImageContainer *container) {
+    if (container->kind == CONTAINER_NONE) {
+        json_null(json, "container");
+        return;
+    }
+    json_begin_object(json, "container");
+    json_string(json, "kind", container_name(container->kind));
+    json_u64(json, "start", container->start);
+    json_u64(json, "size", container->length);
+    if (container->checksum == CHECKSUM_UNKNOWN) {
+        json_null(json, "checksum_good");
+    } else {
+        json_bool(json, "checksum_good", container->checksum == CHECKSUM_GOOD);
+    }
+    json_end_object(json);
+}
+
 static int probe_print_json(const char *file, const ImageProbe *probe) {
     Text out = {0};
     Json json = {.out = &out};
@@ -69,6 +89,7 @@ static int probe_print_json(const char *file, const ImageProbe *probe) {
     json_begin_object(&json, NULL);
     json_string(&json, "file", file);
     json_u64(&json, "size", probe->size);
+    probe_json_container(&json, &probe->container);
     if (probe->table.kind == PARTITION_NONE) {
         json_null(&json, "partition_table");
     } else {
@@ -146,6 +167,13 @@ static int probe_print_table(const char *file, const ImageProbe *probe) {
     int r = table == NULL ? -ENOMEM : 0;
 
     probe_size_text(probe->size, size);
+    if (probe->container.kind != CONTAINER_NONE) {
+        printf("%s: %s file%s\n", file, container_name(probe->container.kind),
+               probe->container.checksum == CHECKSUM_BAD    ? ", its checksum is wrong"
+               : probe->container.checksum == CHECKSUM_GOOD ? ", its checksum is right"
+                                                            : "");
+        probe_size_text(probe->container.length, size);
+    }
     if (probe->table.kind == PARTITION_NONE) {
         printf("%s: %s, no partition table\n", file, size);
     } else {
@@ -171,12 +199,13 @@ static int probe_print_table(const char *file, const ImageProbe *probe) {
 /* ---- command line ---- */
 
 static void probe_help(void) {
-    printf("Usage: berth probe [--json] FILE\n"
+    printf("Usage: berth probe [--json | --udev] FILE\n"
            "\n"
            "Says what an image file or a block device holds: its partition table, and the type,\n"
            "label, UUID and size of each volume.\n"
            "\n"
            "  -J, --json  an object with an array \"volumes\"; sizes in bytes\n"
+           "  -U, --udev  the volume as udev's variables (ID_FS_TYPE and so on), for its rules\n"
            "  -h, --help  show this\n");
 }
 
@@ -197,7 +226,9 @@ static int probe_open(const char *file, int *ret) {
     return EXIT_OK;
 }
 
-static int probe_file(const char *file, bool json) {
+typedef enum ProbeFormat { PROBE_TABLE, PROBE_JSON, PROBE_UDEV } ProbeFormat;
+
+static int probe_file(const char *file, ProbeFormat format) {
     _cleanup_free_ ImageProbe *probe = calloc(1, sizeof(*probe));
     _cleanup_close_ int fd = -1;
     char text[256] = "";
@@ -216,19 +247,34 @@ static int probe_file(const char *file, bool json) {
         log_error("%s: %s", file, text[0] != '\0' ? text : strerror(-r));
         return EXIT_SYSTEM;
     }
-    return json ? probe_print_json(file, probe) : probe_print_table(file, probe);
+    switch (format) {
+    case PROBE_JSON:
+        return probe_print_json(file, probe);
+    case PROBE_UDEV:
+        return probe_print_udev(probe);
+    case PROBE_TABLE:
+    default:
+        return probe_print_table(file, probe);
+    }
 }
 
 int cmd_probe(int argc, char **argv) {
     static const struct option long_options[] = {
-        {"json", no_argument, NULL, 'J'}, {"help", no_argument, NULL, 'h'}, {0}};
-    bool json = false;
+        {"json", no_argument, NULL, 'J'},
+        {"udev", no_argument, NULL, 'U'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    ProbeFormat format = PROBE_TABLE;
     int option;
 
-    while ((option = getopt_long(argc, argv, "Jh", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "JUh", long_options, NULL)) != -1) {
         switch (option) {
         case 'J':
-            json = true;
+            format = PROBE_JSON;
+            break;
+        case 'U':
+            format = PROBE_UDEV;
             break;
         case 'h':
             probe_help();
@@ -241,5 +287,5 @@ int cmd_probe(int argc, char **argv) {
         log_error("probe takes one FILE. Try berth probe --help");
         return EXIT_USAGE;
     }
-    return probe_file(argv[optind], json);
+    return probe_file(argv[optind], format);
 }

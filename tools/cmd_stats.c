@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * berth stats, status and sync: questions to one mount's control socket. The
- * answers of the first two are JSON, which --json passes on as it is once it
- * has been checked; otherwise every value becomes a line "path.of.it  value",
- * so that new counters need no change here. Counters that are zero are left
- * out of that table.
+ * berth stats: what a mount has counted. For people two tables: the kinds of
+ * requests with their latencies, and whatever else there is as lines "path value",
+ * so that new counters need no change here; counters that are zero are left out.
+ * For programs: JSON as the mount says it, once it has been checked, or Prometheus'
+ * text format, of one mount or of all.
  */
-#include "berth.h"
+#include "prometheus.h"
+#include "table.h"
+#include "values.h"
 
 #include "berth/log.h"
 
@@ -14,146 +16,246 @@
 #include <libsmartcols.h>
 #include <stdio.h>
 
-typedef struct StatsTable {
-    struct libscols_table *table; /* NULL: only check the document */
-    bool skip_zero;
-    int error;
-} StatsTable;
+enum {
+    COLUMN_OPERATION,
+    COLUMN_COUNT,
+    COLUMN_ERRORS,
+    COLUMN_MEAN,
+    COLUMN_P50,
+    COLUMN_P90,
+    COLUMN_P99,
+    COLUMN_P999,
+    COLUMN_MAX,
+    COLUMNS,
+};
 
-static void stats_visit(void *arg, const char *path, JsonKind kind, const char *value) {
-    StatsTable *stats = arg;
-    struct libscols_line *line;
+static const TableColumn columns[COLUMNS] = {
+    [COLUMN_OPERATION] = {"operation", JSON_STRING, TABLE_PLAIN, 0},
+    [COLUMN_COUNT] = {"count", JSON_NUMBER, TABLE_PLAIN, SCOLS_FL_RIGHT},
+    [COLUMN_ERRORS] = {"errors", JSON_NUMBER, TABLE_PLAIN, SCOLS_FL_RIGHT},
+    [COLUMN_MEAN] = {"mean", JSON_NUMBER, TABLE_DURATION, SCOLS_FL_RIGHT},
+    [COLUMN_P50] = {"p50", JSON_NUMBER, TABLE_DURATION, SCOLS_FL_RIGHT},
+    [COLUMN_P90] = {"p90", JSON_NUMBER, TABLE_DURATION, SCOLS_FL_RIGHT},
+    [COLUMN_P99] = {"p99", JSON_NUMBER, TABLE_DURATION, SCOLS_FL_RIGHT},
+    [COLUMN_P999] = {"p999", JSON_NUMBER, TABLE_DURATION, SCOLS_FL_RIGHT},
+    [COLUMN_MAX] = {"max", JSON_NUMBER, TABLE_DURATION, SCOLS_FL_RIGHT},
+};
 
-    if (stats->table == NULL || stats->error != 0 || kind == JSON_NULL ||
-        (stats->skip_zero && kind == JSON_NUMBER && strcmp(value, "0") == 0)) {
-        return;
-    }
-    line = scols_table_new_line(stats->table, NULL);
-    if (line == NULL || scols_line_set_data(line, 0, path) != 0 ||
-        scols_line_set_data(line, 1, value) != 0) {
-        stats->error = -ENOMEM;
-    }
-}
+/* The members of a request's object, in the columns' order. */
+static const char *const members[COLUMNS] = {NULL,     "count",  "errors",  "mean_ns", "p50_ns",
+                                             "p90_ns", "p99_ns", "p999_ns", "max_ns"};
 
-static int stats_print_json(const Text *reply) {
-    int code = tool_print(text_string(reply), reply->length);
+static const int shown[] = {COLUMN_OPERATION, COLUMN_COUNT, COLUMN_ERRORS, COLUMN_MEAN, COLUMN_P50,
+                            COLUMN_P90,       COLUMN_P99,   COLUMN_MAX,    -1};
 
-    if (code == EXIT_OK && (reply->length == 0 || reply->data[reply->length - 1] != '\n')) {
-        code = tool_print("\n", 1);
-    }
-    return code;
-}
+static void add_operations(Table *table, const Values *values) {
+    for (size_t i = 0; i < values->count; i++) {
+        const char *path = values->items[i].path, *name;
+        size_t length = values_request(path, "count", &name), row;
+        char member[160];
 
-static int stats_print(const Text *reply, const char *directory, bool json, bool skip_zero) {
-    StatsTable stats = {.skip_zero = skip_zero};
-    int code = EXIT_OK, r = 0;
+        if (length == 0 || length > 100) {
+            continue;
+        }
+        row = table_add_row(table);
+        (void)snprintf(member, sizeof(member), "%.*s", (int)length, name);
+        table_set(table, row, COLUMN_OPERATION, member);
+        for (unsigned j = COLUMN_COUNT; j < COLUMNS; j++) {
+            const Value *value;
 
-    if (!json) {
-        stats.table = scols_new_table();
-        if (stats.table == NULL || scols_table_enable_noheadings(stats.table, 1) != 0 ||
-            scols_table_new_column(stats.table, "NAME", 0, 0) == NULL ||
-            scols_table_new_column(stats.table, "VALUE", 0, 0) == NULL) {
-            stats.error = -ENOMEM;
+            (void)snprintf(member, sizeof(member), "requests.%.*s.%s", (int)length, name,
+                           members[j]);
+            value = values_find(values, member);
+            table_set(table, row, j, value != NULL ? value->text : NULL);
         }
     }
-    r = json_read(text_string(reply), reply->length, stats_visit, &stats);
-    if (r == 0) {
-        r = stats.error;
+}
+
+/* The rest: what is zero or empty tells nothing. */
+static int print_counters(const Values *values, const Table *like) {
+    enum { NAME, VALUE };
+    static const TableColumn names[] = {[NAME] = {"name", JSON_STRING, TABLE_PLAIN, 0},
+                                        [VALUE] = {"value", JSON_STRING, TABLE_PLAIN, 0}};
+    static const int both[] = {NAME, VALUE, -1};
+    Table table;
+    int code;
+
+    table_init(&table, names, ARRAY_SIZE(names), both);
+    table.no_headings = like->no_headings;
+    for (size_t i = 0; i < values->count; i++) {
+        const Value *value = &values->items[i];
+        size_t row, length = strlen(value->path);
+        char number[TABLE_NUMBER_MAX];
+        bool size = (length >= 6 && strcmp(value->path + length - 6, "_bytes") == 0) ||
+                    strcmp(value->path, "device.size") == 0 ||
+                    strncmp(value->path, "bytes_", 6) == 0;
+
+        if (strncmp(value->path, "requests.", 9) == 0 || value->text[0] == '\0' ||
+            value->kind == JSON_NULL || (value->kind == JSON_NUMBER && value->number == 0)) {
+            continue;
+        }
+        row = table_add_row(&table);
+        table_set(&table, row, NAME, value->path);
+        if (size && value->kind == JSON_NUMBER && !like->bytes) {
+            table_format(TABLE_BYTES, (uint64_t)MIN(value->number, 1e18), number);
+            table_set(&table, row, VALUE, number);
+        } else {
+            table_set(&table, row, VALUE, value->text);
+        }
     }
-    if (r < 0) {
-        log_error("%s: %s", directory,
-                  r == -EBADMSG ? "its front-end's answer makes no sense" : strerror(-r));
-        code = EXIT_SYSTEM;
-    } else if (json) {
-        code = stats_print_json(reply);
-    } else if (scols_print_table(stats.table) != 0) {
-        log_error("cannot print the table");
-        code = EXIT_SYSTEM;
-    }
-    scols_unref_table(stats.table);
+    code = table_print(&table, "counters");
+    table_done(&table);
     return code;
 }
 
-/* Asks the mount at `name` and prints the answer. */
-static int stats_query(const char *name, const char *command, bool json, bool skip_zero) {
+static int print_people(Table *table, const Values *values, bool chosen) {
+    int code = EXIT_OK;
+
+    add_operations(table, values);
+    if (table->row_count > 0 || chosen) {
+        code = table_print(table, "requests");
+    }
+    if (code == EXIT_OK && !chosen) {
+        code = table->row_count > 0 ? tool_print("\n", 1) : EXIT_OK;
+        code = code == EXIT_OK ? print_counters(values, table) : code;
+    }
+    return code;
+}
+
+static int stats_one(Table *table, const char *name, bool chosen) {
     ToolMounts mounts = {0};
     const MountEntry *mount = NULL;
+    Values values = {0};
     Text reply = {0};
-    int code = tool_mount_find(&mounts, name, &mount);
+    int code = tool_mount_find(&mounts, name, &mount), r;
 
     if (code == EXIT_OK) {
-        code = tool_mount_ask(mount, command, &reply);
+        code = tool_mount_ask(mount, "stats", &reply);
     }
     if (code == EXIT_OK) {
-        code = stats_print(&reply, mount->directory, json, skip_zero);
+        r = values_read(&values, "", text_string(&reply), reply.length);
+        if (r < 0) {
+            log_error("%s: %s", mount->directory,
+                      r == -EBADMSG ? "its front-end's answer makes no sense" : strerror(-r));
+            code = EXIT_SYSTEM;
+        } else if (table->json && !chosen) {
+            code = tool_print_document(&reply);
+        } else {
+            code = print_people(table, &values, chosen);
+        }
     }
+    values_done(&values);
     text_done(&reply);
     tool_mounts_done(&mounts);
     return code;
 }
 
-/* The shared command line: [--json] DIR. Exit code when it ends here, -1 to go on. */
-static int stats_parse(int argc, char **argv, const char *help, bool *json) {
-    static const struct option long_options[] = {
-        {"json", no_argument, NULL, 'J'}, {"help", no_argument, NULL, 'h'}, {0}};
-    int option;
+/* ---- Prometheus ---- */
 
-    while ((option = getopt_long(argc, argv, json != NULL ? "Jh" : "h", long_options, NULL)) !=
-           -1) {
-        if (option == 'h') {
-            printf("Usage: berth %s%s DIR\n\n%s\n  -h, --help  show this\n", argv[0],
-                   json != NULL ? " [--json]" : "", help);
-            return EXIT_OK;
+static void prometheus_ask(const MountEntry *entry, PrometheusMount *ret) {
+    int r = values_ask(&ret->values, "status.", entry, "status", 0);
+
+    ret->directory = entry->directory;
+    ret->source = entry->source;
+    ret->error = r < 0 ? r : values_ask(&ret->values, "", entry, "stats", 0);
+}
+
+/* name NULL: every mount. One that does not answer is there with berth_up 0. */
+static int stats_prometheus(const char *name) {
+    ToolMounts mounts = {0};
+    const MountEntry *only = NULL;
+    PrometheusMount *asked = NULL;
+    size_t count = 0;
+    Text out = {0};
+    int code = EXIT_OK, r;
+
+    if (name != NULL) {
+        code = tool_mount_find(&mounts, name, &only);
+    } else {
+        r = mounts_read(&mounts.entries, &mounts.count);
+        if (r < 0) {
+            log_error("cannot read the mount table: %s", strerror(-r));
+            code = EXIT_SYSTEM;
         }
-        if (option == 'J' && json == NULL) {
-            log_error("%s has no option --json", argv[0]);
-        }
-        if (option != 'J' || json == NULL) {
-            return EXIT_USAGE; /* said above, or by getopt */
-        }
-        *json = true;
     }
-    if (argc - optind != 1) {
-        log_error("%s takes one DIR. Try berth %s --help", argv[0], argv[0]);
-        return EXIT_USAGE;
+    if (code == EXIT_OK) {
+        asked = calloc(mounts.count + 1, sizeof(*asked));
+        for (size_t i = 0; asked != NULL && i < mounts.count; i++) {
+            if (only == NULL || only == &mounts.entries[i]) {
+                prometheus_ask(&mounts.entries[i], &asked[count++]);
+            }
+        }
+        if (asked != NULL) {
+            prometheus_write(&out, asked, count);
+        }
+        if (asked == NULL || out.failed) {
+            log_error("out of memory");
+            code = EXIT_SYSTEM;
+        } else {
+            code = tool_print(text_string(&out), out.length);
+        }
     }
-    return -1;
+    for (size_t i = 0; i < count; i++) {
+        values_done(&asked[i].values);
+    }
+    free(asked);
+    text_done(&out);
+    tool_mounts_done(&mounts);
+    return code;
+}
+
+/* ---- command line ---- */
+
+static void stats_help(const Table *table) {
+    printf("Usage: berth stats [--json] [--noheadings] [--bytes] [-o COLUMNS] DIR\n"
+           "       berth stats --prometheus [DIR]\n"
+           "\n"
+           "Shows what the mount at DIR has counted: requests and their latencies, cache, device.\n"
+           "Counters that are zero are not listed. A percentile is the upper bound of a bucket of\n"
+           "its histogram, each twice as wide as the one before.\n"
+           "\n"
+           "  -P, --prometheus      the text format of Prometheus; without DIR: of all mounts\n");
+    table_help(table);
+    printf("With -o only the table of requests is shown; --json without -o shows everything.\n");
 }
 
 int cmd_stats(int argc, char **argv) {
-    bool json = false;
-    int code = stats_parse(argc, argv,
-                           "Shows the statistics of the mount at DIR: requests, latencies, cache,\n"
-                           "device. Counters that are zero are not listed.\n\n"
-                           "  -J, --json  everything, as JSON",
-                           &json);
+    static const struct option long_options[] = {
+        TABLE_LONG_OPTIONS,
+        {"prometheus", no_argument, NULL, 'P'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    bool prometheus = false, chosen = false;
+    int option, code = -1;
+    Table table;
 
-    return code >= 0 ? code : stats_query(argv[optind], "stats", json, true);
-}
-
-int cmd_status(int argc, char **argv) {
-    bool json = false;
-    int code = stats_parse(argc, argv,
-                           "Shows the state of the mount at DIR.\n\n  -J, --json  as JSON", &json);
-
-    return code >= 0 ? code : stats_query(argv[optind], "status", json, false);
-}
-
-int cmd_sync(int argc, char **argv) {
-    ToolMounts mounts = {0};
-    const MountEntry *mount = NULL;
-    Text reply = {0};
-    int code = stats_parse(
-        argc, argv, "Returns when everything written to the mount at DIR is on disk.\n", NULL);
-
-    if (code >= 0) {
-        return code;
+    table_init(&table, columns, COLUMNS, shown);
+    while (code <= 0 &&
+           (option = getopt_long(argc, argv, TABLE_SHORT_OPTIONS "Ph", long_options, NULL)) != -1) {
+        chosen = chosen || option == 'o' || option == TABLE_OPTION_ALL;
+        prometheus = prometheus || option == 'P';
+        code = table_option(&table, "stats", option, optarg);
+        if (option == 'h') {
+            stats_help(&table);
+            table_done(&table);
+            return EXIT_OK;
+        }
+        if (code < 0 && option != 'P') {
+            code = EXIT_USAGE; /* getopt has said why */
+        }
     }
-    code = tool_mount_find(&mounts, argv[optind], &mount);
-    if (code == EXIT_OK) {
-        code = tool_mount_ask(mount, "sync", &reply);
+    if (code <= 0 && prometheus && (table.json || chosen || argc - optind > 1)) {
+        log_error("stats --prometheus takes one DIR at most, and no other format");
+        code = EXIT_USAGE;
+    } else if (code <= 0 && !prometheus && argc - optind != 1) {
+        log_error("stats takes one DIR. Try berth stats --help");
+        code = EXIT_USAGE;
     }
-    text_done(&reply);
-    tool_mounts_done(&mounts);
+    if (code <= 0) {
+        code = prometheus ? stats_prometheus(argv[optind]) /* NULL at the end of argv */
+                          : stats_one(&table, argv[optind], chosen);
+    }
+    table_done(&table);
     return code;
 }

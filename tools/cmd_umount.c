@@ -23,10 +23,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define UMOUNT_BUSY_MS 5000   /* how long a busy mount is tried again */
+#define SUCCESSOR_NAPS 50u    /* of 100 ms */
 #define UMOUNT_NOTICE_MS 5000 /* when we say what we wait for */
 #define UMOUNT_WAIT_MS 600000 /* a slow medium with much to write */
 #define UMOUNT_LAZY_MS 2000   /* a lazy unmount may stay in use for ever */
@@ -40,7 +43,7 @@ typedef struct Processes {
     uid_t owner;
     int front_fd, daemon_fd;
     uint64_t front_pid, daemon_pid;
-    bool daemon_dead; /* it died while mounted */
+    bool daemon_dead; /* for good, and with what it had not written */
 } Processes;
 
 /* ---- processes ---- */
@@ -52,8 +55,8 @@ static void processes_visit(void *arg, const char *path, JsonKind kind, const ch
         (void)parse_u64(value, &processes->front_pid);
     } else if (kind == JSON_NUMBER && strcmp(path, "daemon_pid") == 0) {
         (void)parse_u64(value, &processes->daemon_pid);
-    } else if (kind == JSON_STRING && strcmp(path, "state") == 0) {
-        processes->daemon_dead = strcmp(value, "daemon dead") == 0;
+    } else if (kind == JSON_BOOL && strcmp(path, "lost") == 0) {
+        processes->daemon_dead = strcmp(value, "true") == 0;
     }
 }
 
@@ -90,11 +93,24 @@ static int process_open(uint64_t pid, uid_t owner) {
     return fd >= 0 && (owner == 0 || process_belongs_to(pid, owner)) ? steal_fd(&fd) : -1;
 }
 
+/* One that was killed leaves a dead mount, or another one that goes on with it and answers soon. */
+static bool answers_soon(const MountEntry *mount, int error) {
+    struct statvfs st;
+
+    return (error == -ENOENT || error == -ECONNREFUSED) &&
+           (statvfs(mount->directory, &st) == 0 || errno != ENOTCONN);
+}
+
 /* Without an answer there is nobody to wait for: the front-end is dead or not ours to ask. */
 static void processes_open(const MountEntry *mount, Processes *ret) {
+    const struct timespec nap = {.tv_nsec = 100000000};
     Text reply = {0};
     int r = control_call(mount->device, mount->owner, "status", &reply);
 
+    for (unsigned i = 0; i < SUCCESSOR_NAPS && answers_soon(mount, r); i++) {
+        (void)nanosleep(&nap, NULL);
+        r = control_call(mount->device, mount->owner, "status", &reply);
+    }
     *ret = (Processes){.owner = mount->owner, .front_fd = -1, .daemon_fd = -1};
     if (r == 0) {
         r = json_read(text_string(&reply), reply.length, processes_visit, ret);

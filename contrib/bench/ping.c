@@ -12,6 +12,7 @@
 #include "berth/service.h"
 #include "berth/transport.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -60,7 +61,7 @@ static void say_hello(Peer *peer, bool ring, unsigned slots) {
         .type = "fat",
     };
     _cleanup_(arena_freep) Arena *out = NULL, *in = NULL;
-    int fds[HELLO_FD_MAX];
+    int fds[HELLO_FD_MAX], fence[2];
     uint8_t buf[HELLO_SIZE];
     char text[128] = "";
 
@@ -70,6 +71,9 @@ static void say_hello(Peer *peer, bool ring, unsigned slots) {
     check(ftruncate(fds[HELLO_FD_IMAGE], IMAGE_SIZE) < 0 ? -errno : 0, "image");
     fds[HELLO_FD_ARENA_OUT] = arena_fd(out);
     fds[HELLO_FD_ARENA_IN] = arena_fd(in);
+    check(lifeline_memory_new(0, slots, &fds[HELLO_FD_LIFELINE]), "lifeline");
+    check(pipe2(fence, O_CLOEXEC) < 0 ? -errno : 0, "pipe");
+    fds[HELLO_FD_FENCE] = fence[1];
     hello.arena_out_size = arena_size(out);
     hello.arena_in_size = arena_size(in);
     if (ring) {
@@ -85,6 +89,9 @@ static void say_hello(Peer *peer, bool ring, unsigned slots) {
     check(hello.result, hello.text);
     transport_ring_settle(peer->transport, ring);
     (void)close(fds[HELLO_FD_IMAGE]);
+    (void)close(fds[HELLO_FD_LIFELINE]);
+    (void)close(fence[0]);
+    (void)close(fence[1]);
 }
 
 static void start(Peer *peer, bool ring, unsigned depth) {

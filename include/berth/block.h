@@ -40,6 +40,7 @@ typedef struct BlockRequest {
     ListNode node;
     struct BlockDevice *device;
     uint64_t flush_mark; /* FLUSH: writes that had completed when it started */
+    bool forced;         /* FLUSH: goes to the medium whatever was written through the device */
     bool starting;       /* inside block_submit(): done must wait */
     bool in_place;       /* a blocking form's: done may run inside the submission */
     /* the backend's */
@@ -107,6 +108,8 @@ MAY_YIELD int block_writev(BlockDevice *device, uint64_t offset, const struct io
                            int iov_count);
 /* Everything completed before the call is on stable storage. Free when nothing was written. */
 MAY_YIELD int block_flush(BlockDevice *device);
+/* The same, also for what others have written to the medium: never free. */
+MAY_YIELD int block_flush_all(BlockDevice *device);
 MAY_YIELD int block_discard(BlockDevice *device, uint64_t offset, uint64_t length);
 
 /* Many requests of one operation in flight: add any number, then wait for all; first error wins. */
@@ -189,6 +192,27 @@ typedef struct BlockRecording {
 } BlockRecording;
 int block_recorder_new(BlockDevice *lower, BlockRecording *recording, BlockDevice **ret);
 void block_recording_done(BlockRecording *recording);
+
+/*
+ * Stacked: notes each write in a table that outlives the process, from before it reaches the lower
+ * device until it has completed. Entries found there at the first write (or question about them)
+ * are writes of predecessors that may still be under way: a write that overlaps one waits for
+ * block_inflight_settled(). So the device may be made while a predecessor still runs. The table
+ * is shared memory: entries are copied, ranges outside the device count as the whole of it. When
+ * the table is full, a write waits until an entry is free. A lower device that does not suspend
+ * leaves nothing under way when its process dies: nothing waits there. (man berth-recovery.7,
+ * section 8)
+ */
+typedef struct BlockInflight {
+    uint64_t offset, length; /* bytes; length 0: free */
+} BlockInflight;
+int block_inflight_new(BlockDevice *lower, BlockInflight *entries, unsigned count,
+                       BlockDevice **ret);
+/* All writes of predecessors have ended: clears their entries, lets go of what waited. Once only
+ * has an effect. */
+void block_inflight_settled(BlockDevice *device);
+/* Is there still one that may be under way? */
+bool block_inflight_unsettled(const BlockDevice *device);
 
 /* Stacked: one log_info line per request, with its length, result and duration. */
 int block_trace_new(BlockDevice *lower, BlockDevice **ret);

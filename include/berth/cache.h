@@ -16,6 +16,7 @@
 #define BERTH_CACHE_H
 
 #include "berth/block.h"
+#include "berth/lifeline.h"
 
 typedef struct Cache Cache;
 typedef struct Txn Txn;
@@ -33,7 +34,12 @@ typedef struct CacheConfig {
     uint32_t block_size; /* 512 to 65536, power of two */
     size_t memory_limit; /* bytes of clean buffers kept, 0: 8 MiB */
     size_t log_size; /* bytes of the ring, 0: 16 MiB; rounded up, 64 KiB and 32 blocks to 64 MiB */
-    Loop *loop;      /* for the timed commit; NULL: none, checkpoints run in place */
+    /* Where the log lives; log_size does not count then. NULL: private memory. Stays the caller's.
+     */
+    Lifeline *lifeline;
+    /* Take over what a predecessor left there, if it left anything; else it is made anew. */
+    bool recover;
+    Loop *loop;         /* for the timed commit; NULL: none, checkpoints run in place */
     uint64_t commit_ns; /* timed commit, 0: 5 s */
     /* A freed range may be used again: the record that freed it has been checkpointed. May be
      * NULL. Never suspends. */
@@ -58,6 +64,36 @@ int cache_new(const CacheConfig *config, Cache **ret);
 Cache *cache_free(Cache *cache);
 DEFINE_CLEANUP(Cache *, cache_free);
 const CacheStats *cache_stats(Cache *cache);
+
+/* ---- taking over from a predecessor (man berth-recovery.7, section 8) ---- */
+
+/* Did cache_new() find a predecessor's log? Its blocks are in the cache, dirty, as after its last
+ * commit. No checkpoint runs until cache_settled(). */
+bool cache_recovered(const Cache *cache);
+/*
+ * A part of that log, or of what lies beside it, was damaged and is lost; a line was logged, and
+ * CacheConfig.failed was called with -EUCLEAN before cache_new() returned. What came before is in
+ * the cache and is written out as ever; transactions get -EROFS. (-EUCLEAN of cache_new(): the
+ * header itself is damaged, or of another volume.)
+ */
+bool cache_damaged(const Cache *cache);
+/* All device writes of predecessors have ended: checkpoints may run. Until then a transaction that
+ * finds the log full waits, and so does cache_sync() (-EAGAIN where there is nothing to wait with:
+ * neither fiber nor loop). */
+void cache_settled(Cache *cache);
+/*
+ * Has this request been committed? Its recorded reply (1 to 256 bytes, copied), 0: no, run it;
+ * -EPROTO: the slot has seen a later one.
+ */
+int cache_slot_reply(Cache *cache, unsigned slot, uint64_t seq, uint8_t ret[256]);
+/* 64 bits of the filesystem's own that a successor finds again (how the volume was found at the
+ * first mount). 0 in a fresh lifeline. Not transactional: set at mount only. */
+uint64_t cache_note(const Cache *cache);
+void cache_set_note(Cache *cache, uint64_t note);
+/* Waits for a checkpoint under way and lets none start until cache_thaw(): the lifeline and the
+ * device stay as they are while a successor tries to take over. */
+MAY_YIELD void cache_freeze(Cache *cache);
+void cache_thaw(Cache *cache);
 uint32_t cache_block_size(const Cache *cache);
 
 /*
@@ -104,9 +140,9 @@ typedef int TxnBody(Txn *txn, void *arg);
  * from any) cannot commit, whatever it returns. At most one transaction is
  * open at a time, which holds by itself as bodies do not suspend; nesting
  * aborts the process. Waits for log space before (may run a checkpoint).
- * -E2BIG: the record exceeds a quarter of the log. -EROFS after a write-out
- * failure. reply NULL: internal work; a body that changed nothing then leaves
- * no record.
+ * -E2BIG: the record exceeds a quarter of the log, or it makes more than 8 MiB of new blocks.
+ * -EROFS after a write-out failure. reply NULL: internal work; a body that changed nothing then
+ * leaves no record.
  */
 MAY_YIELD int txn_run(Cache *cache, const TxnReply *reply, TxnBody *body, void *arg);
 

@@ -53,6 +53,8 @@ enum HelloFd {
     HELLO_FD_IMAGE,
     HELLO_FD_ARENA_OUT,
     HELLO_FD_ARENA_IN,
+    HELLO_FD_LIFELINE, /* man berth-recovery.7, section 1 */
+    HELLO_FD_FENCE,    /* pipe, write end: closed when all device I/O of the daemon has ended */
     HELLO_FD_COUNT,
     HELLO_FD_RING = HELLO_FD_COUNT, /* memory of both rings */
     HELLO_FD_RING_WAKE,             /* pipe, read end: wakes the daemon */
@@ -73,6 +75,7 @@ typedef struct Hello {
     uint64_t arena_out_size, arena_in_size; /* bytes */
     uint64_t image_start, image_length;     /* the volume inside the image descriptor */
     bool readonly;
+    bool held; /* end of file: end at once, somebody else goes on with the lifeline */
     char type[32];    /* filesystem asked for */
     char source[256]; /* for log lines only */
     uint32_t pid;     /* the sender's */

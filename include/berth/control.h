@@ -7,9 +7,10 @@
  * or "error ERRNO TEXT\n", then the body, and closes. Only root and the mount's owner are heard
  * (SO_PEERCRED).
  *
- * Commands: "status" (JSON object: source, directory, type, options, frontend_pid, daemon_pid,
- * uptime (seconds), readonly, read_only_reason, state), "stats" (JSON), "sync", "remount ro",
- * "remount rw".
+ * Commands: "status" (JSON object: source, directory, type, subtype, label, uuid, options,
+ * transport, frontend_pid, daemon_pid, uptime (seconds), readonly, read_only_reason, state, daemon
+ * (an object), sandbox (an array)), "stats" (JSON: the daemon's numbers, and the front-end's as
+ * "frontend"), "sync", "remount ro", "remount rw".
  */
 #ifndef BERTH_CONTROL_H
 #define BERTH_CONTROL_H
@@ -29,6 +30,9 @@ ControlServer *control_server_free(ControlServer *server);
 /* Asks the mount with this st_dev owned by `owner`. The body is appended to *reply; on -errno from
  * the other side, its text. -ENOENT: no control socket; -ECONNREFUSED: dead. */
 int control_call(dev_t device, uid_t owner, const char *command, Text *reply);
+/* The same with a patience of one's own in milliseconds; 0: the usual. Over: -ETIMEDOUT. */
+int control_call_within(dev_t device, uid_t owner, const char *command, unsigned patience_ms,
+                        Text *reply);
 
 /* berth's mounts in /proc/self/mountinfo (type fuse.berthfs), unescaped. */
 typedef struct MountEntry {

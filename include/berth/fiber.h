@@ -57,6 +57,14 @@ void fiber_set_local(void *value);
 void *fiber_local(void);
 
 /*
+ * A word that the scheduler keeps equal to the running fiber's tag, 0 while none runs or its tag
+ * is not set: what was being done when the process died. NULL: nowhere.
+ */
+void fiber_note_running(uint64_t *word);
+/* The tag of the running fiber, from now on; one of a fiber that spawns another is not inherited. */
+void fiber_set_tag(uint64_t tag);
+
+/*
  * Asserts that no suspension happens between enter and leave (transaction
  * bodies). Nests. Works without a scheduler.
  */

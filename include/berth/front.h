@@ -26,6 +26,7 @@ typedef enum FrontDaemonMode {
     FRONT_DAEMON_ALWAYS, /* default */
     FRONT_DAEMON_AUTO,   /* without a daemon when it cannot be started, with a warning */
     FRONT_DAEMON_NEVER,  /* the filesystem runs inside the front-end */
+    FRONT_DAEMON_UNIT,   /* a service manager starts it (berth/registry.h) */
 } FrontDaemonMode;
 
 typedef enum FrontTransport {
@@ -33,13 +34,18 @@ typedef enum FrontTransport {
     FRONT_TRANSPORT_SOCKET,
 } FrontTransport;
 
+#define FRONT_HEARTBEAT_DEFAULT 15u
+
 typedef struct FrontOptions {
     bool readonly;
     bool readwrite; /* rw was asked for: a write-protected source is an error then */
     bool remount, allow_other, debug, foreground;
+    bool noholder; /* nothing goes on with the mount when berthfs dies */
     FrontDaemonMode daemon;
+    char daemon_socket[108]; /* of the unit; "": the daemon's usual one */
     FrontTransport transport;
     SandboxMode sandbox; /* the daemon's */
+    unsigned heartbeat;  /* seconds after which a daemon in which nothing moves is replaced, 0: never */
     char type[32];  /* "": detect */
     char part[112]; /* "": the whole image, or the only partition that can be mounted */
     bool has_start;
@@ -61,6 +67,8 @@ typedef struct FrontConfig {
     const char *source, *directory; /* as given */
     FrontOptions options;
     const FileSystemType *const *types; /* linked in: names, daemons, and daemon=never */
+    char **argv;   /* of this program, NULL at its end, for the holder; NULL: no holder */
+    int attach_fd; /* above 0: to the holder, for the successor of a front-end that died */
 } FrontConfig;
 
 /*
@@ -72,5 +80,9 @@ int front_run(const FrontConfig *config);
 
 /* -o remount: tells the running front-end and the kernel. Never starts a daemon. */
 int front_remount(const FrontConfig *config);
+
+/* The holder's process: serves the front-end at the other end of fd, which was started with argv.
+ * Returns an exit code. */
+int front_hold(int fd, char **argv);
 
 #endif

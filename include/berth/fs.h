@@ -79,6 +79,9 @@ typedef struct FsCreate {
     uint32_t rdev;
     const char *target; /* symlink */
     uint32_t target_length;
+    /* Where the body leaves what inode_load() would say of the new object, file_id included: the
+     * record's reply is encoded from it. May be NULL. */
+    FsAttr *attr;
 } FsCreate;
 
 enum FsSetattrMask {
@@ -168,7 +171,8 @@ typedef struct FileSystemOps {
     /* fs->device, ->cache(NULL), ->options, ->reporter are set. Reads the volume, makes the cache
      * with fs_cache_new(), fills ->label, ->uuid, ->block_size, ->case_insensitive,
      * ->read_only_reason. Leaves nothing behind on failure, but for ->cache, which the framework
-     * frees. A read-only mount writes nothing. */
+     * frees. A read-only mount writes nothing. When fs_cache_new() has set ->recovered, the cache
+     * shows the volume as a predecessor left it, and nothing can wait for the log yet. */
     int (*mount)(FileSystem *fs);
     /* All is synced, no inode is in core. Marks the volume clean (rw), releases everything of its
      * own; the framework then syncs and frees ->cache. */
@@ -177,6 +181,9 @@ typedef struct FileSystemOps {
     /* Brings in-core summaries into transactions (FSInfo, counts) before a checkpoint. May be NULL.
      */
     int (*sync)(FileSystem *fs);
+    /* After a mount that took over from a predecessor, when requests are served already: goes on
+     * with what that one left half done (chains to be reclaimed). May be NULL. */
+    int (*recovered)(FileSystem *fs);
     /* readonly: mark clean and stop writing; not readonly: mark dirty. */
     int (*remount)(FileSystem *fs, bool readonly);
 
@@ -192,7 +199,8 @@ typedef struct FileSystemOps {
     int (*lookup)(FsInode *dir, const FsName *name, FsEntry *ret);  /* [S] -ENOENT */
     int (*readdir)(FsInode *dir, uint64_t cookie, FsDirEmit *emit); /* [S] no . and .. */
     int (*create)(FsInode *dir, const FsCall *call, const FsName *name, const FsCreate *what,
-                  FsEntry *ret); /* dir [X]; -EEXIST was excluded by a lookup under the same lock */
+                  FsEntry *ret); /* dir [X]; -EEXIST was excluded by a lookup under the same lock;
+                                    *ret and what->attr are there before the commit */
     int (*link)(FsInode *dir, const FsCall *call, const FsName *name, FsInode *target);
     /* dir, victim [X]; a directory victim is empty or -ENOTEMPTY. victim->attr.nlink drops; its
      * space is reclaimed at eviction. */
@@ -241,12 +249,18 @@ typedef struct FileSystemType {
     /* Is it ours? 0 yes, -ENOENT no, -EUCLEAN ours but broken. May be NULL. */
     int (*probe)(BlockDevice *device, FsProbe *ret);
     const FileSystemOps *ops;
+    /* A file's mtime is stored rounded down to a multiple of this, and its ctime is not stored: so
+     * who holds the attributes knows which times would change nothing. 0: not promised. */
+    int64_t mtime_step_ns;
 } FileSystemType;
 
 struct FileSystem {
     const FileSystemType *type;
     BlockDevice *device;
     Cache *cache;
+    Lifeline *lifeline; /* for fs_cache_new(), NULL outside daemons */
+    bool recover;       /* take over what is in it */
+    bool recovered;     /* that has happened: set by fs_cache_new() */
     Loop *loop; /* NULL outside daemons */
     Reporter *reporter;
     FsMountOptions options;
@@ -298,8 +312,19 @@ const FileSystemType *fs_type_find(const FileSystemType *const *types, const cha
  * one line on failure. */
 MAY_YIELD int fs_mount(const FileSystemType *type, BlockDevice *device, Loop *loop,
                        const FsMountOptions *options, FileSystem **ret, char text[256]);
+/* The same with a lifeline (may be NULL); recover: take over what a predecessor left there. */
+MAY_YIELD int fs_mount_with(const FileSystemType *type, BlockDevice *device, Loop *loop,
+                            Lifeline *lifeline, bool recover, const FsMountOptions *options,
+                            FileSystem **ret, char text[256]);
 /* Evicts all, syncs, unmounts, frees. The first error is returned, everything is freed anyway. */
 MAY_YIELD int fs_unmount(FileSystem *fs);
+/* The same as if the process had died: nothing is written. */
+MAY_YIELD void fs_abandon(FileSystem *fs);
+/* Goes on with what a predecessor left half done (FileSystemOps.recovered), once. Who is short of
+ * space meanwhile waits for it (fs_reclaim()). Runs beside requests, not beside fs_unmount(). */
+MAY_YIELD void fs_resume(FileSystem *fs);
+/* Waits until nothing goes on behind the requests' backs: evictions, fs_resume(). No request runs. */
+MAY_YIELD void fs_quiesce(FileSystem *fs);
 MAY_YIELD int fs_sync(FileSystem *fs);
 /* What was committed is on the medium; summaries (FileSystemOps.sync) wait for fs_sync(). */
 MAY_YIELD int fs_fsync(FileSystem *fs);
@@ -362,6 +387,6 @@ MAY_YIELD int64_t fs_file_write(FsInode *inode, const FsCall *call, uint64_t off
 MAY_YIELD int fs_file_zero(FsInode *inode, uint64_t start, uint64_t end);
 
 /* Filesystem types. */
-extern const FileSystemType fat_type;
+extern const FileSystemType fat_type, hfs_type;
 
 #endif

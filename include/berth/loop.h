@@ -41,6 +41,12 @@ bool loop_has_ring(const Loop *loop);
  */
 int loop_register_fd(Loop *loop, int fd);
 void loop_unregister_fd(Loop *loop, int index);
+/*
+ * Puts the file into the table for as long as the ring exists: closing the descriptor does not
+ * close it, only the ring's final teardown does, when all I/O submitted to it has ended. Before
+ * loop_ring_open(), if the loop is closed. -EOPNOTSUPP without a ring.
+ */
+int loop_keep_file(Loop *loop, int fd);
 
 /*
  * Opens the ring of a closed loop: from now on, and for ever, this thread can submit what devices

@@ -47,6 +47,8 @@ typedef enum FSMessageType {
     FS_MSG_PING = 24,
     FS_MSG_REMOUNT = 25,
     FS_MSG_SEEK = 26,
+    FS_MSG_FENCE = 27,
+    FS_MSG_FREEZE = 28,
     FS_MSG_COUNT,
 } FSMessageType;
 
@@ -69,7 +71,8 @@ enum FSRequestFlags {
     FS_REQ_DATASYNC = 1 << 2,     /* FSYNC */
     FS_REQ_KILL_SUIDGID = 1 << 3, /* WRITE_FILE */
     FS_REQ_READONLY = 1 << 4,     /* REMOUNT, MOUNT */
-    FS_REQ_FLAGS_ALL = (1 << 5) - 1,
+    FS_REQ_RECOVER = 1 << 5,      /* MOUNT: take over what a predecessor left in the lifeline */
+    FS_REQ_FLAGS_ALL = (1 << 6) - 1,
 };
 
 /*
@@ -88,7 +91,11 @@ enum FSRequestFlags {
  *                wanted, or the value's (SET_XATTR; 0 with an inline payload: filled in)
  *   GET_STATS    length = most bytes wanted
  *   EVICT        offset = number of the last response seen; payload = file_ids, 8 bytes each
- *   MOUNT, REMOUNT         payload = option string
+ *   MOUNT, REMOUNT         payload = option string; MOUNT with RECOVER: offset = number of the last
+ *                response of the predecessors, from which this daemon's go on
+ *   FENCE        nothing: all device I/O of the predecessors has ended
+ *   FREEZE       nothing: answered when nothing is under way and nothing will be begun; the next
+ *                request thaws
  *   GET_ATTR, READ_LINK, FSYNC            file_id
  *   STATFS, SYNC, PING, UNMOUNT, SHUTDOWN nothing
  * What is wanted, or written, above FS_INLINE_MAX bytes needs an arena slot.
@@ -142,7 +149,7 @@ typedef struct FSResponse {
     uint16_t type; /* the request's */
     uint16_t flags;
     uint64_t request_id;
-    uint64_t number; /* of this response, 1, 2, 3 … in one epoch, in the order of sending */
+    uint64_t number; /* of this response, rising over the epochs, in the order of sending */
     int32_t result;  /* 0 or -errno; READ_FILE and WRITE_FILE: bytes done */
     uint32_t data_length;
     uint64_t param1, param2;

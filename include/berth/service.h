@@ -22,11 +22,15 @@ typedef struct VolumeStats {
     Histogram latency[FS_MSG_COUNT]; /* from admission to reply, per message type */
     uint64_t errors[FS_MSG_COUNT];
     uint64_t bytes_read, bytes_written;
+    uint64_t replayed; /* requests that were answered from the record of a predecessor */
     unsigned in_service, in_service_max;
 } VolumeStats;
 
 /* device and loop stay the caller's and must outlive the volume. Nothing is mounted yet. */
 int volume_new(const FileSystemType *type, BlockDevice *device, Loop *loop, Volume **ret);
+/* Where the log shall live and device writes are noted (before MOUNT; stays the caller's and must
+ * outlive the volume). Nothing of it is touched before MOUNT. */
+void volume_set_lifeline(Volume *volume, Lifeline *lifeline);
 /* Unmounts if need be. */
 Volume *volume_free(Volume *volume);
 DEFINE_CLEANUP(Volume *, volume_free);
@@ -47,9 +51,10 @@ typedef struct ServiceBuffers {
  * operation, fills *response (result, attributes after the operation, params; data points to
  * buffers->out when data_length > 0). Never fails itself. response->number is set to the number it
  * will be sent under; the caller must send responses in that order of numbering (serve: directly
- * after this returns, without suspending in between).
+ * after this returns, without suspending in between). 0, or -EPROTO: the request is older than the
+ * last one that was done in its slot; there is no response then.
  */
-MAY_YIELD void service_dispatch(Volume *volume, const FSRequest *request,
+MAY_YIELD int service_dispatch(Volume *volume, const FSRequest *request,
                                 const ServiceBuffers *buffers, FSResponse *response);
 
 /* In-process client: the same call, synchronously; a private buffer of FS_IO_MAX for data. */

@@ -31,6 +31,12 @@ int utf16_to_utf8(const uint16_t *units, size_t count, char *out, size_t capacit
 /* Simple upper-case mapping of one UTF-16 unit (Unicode simple case mapping, BMP; own table). */
 uint16_t utf16_upper(uint16_t unit);
 
+/* MacRoman: the characters of the bytes from 0x80 on. */
+const uint16_t *macroman_high(void);
+/* For people: control characters become U+FFFD. Terminated; capacity at least 1. Returns the length,
+ * -ENAMETOOLONG. */
+int macroman_to_utf8(const uint8_t *bytes, size_t length, char *out, size_t capacity);
+
 /* A growing string. Zero-initialised is empty. After a failed allocation `failed` is set and
  * everything later is dropped: check once, at the end. */
 typedef struct Text {

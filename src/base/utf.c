@@ -157,6 +157,9 @@ int utf16_to_utf8(const uint16_t *units, size_t count, char *out, size_t capacit
 uint16_t utf16_upper(uint16_t unit) {
     size_t low = 0, high = ARRAY_SIZE(upcase_ranges);
 
+    if (unit < 0x80) { /* nearly all that names are made of */
+        return unit >= 'a' && unit <= 'z' ? (uint16_t)(unit - 'a' + 'A') : unit;
+    }
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         const UpcaseRange *range = &upcase_ranges[middle];

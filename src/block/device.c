@@ -83,7 +83,7 @@ static int pass_gate(const BlockDevice *device, const BlockRequest *request) {
 
     switch (request->op) {
     case BLOCK_FLUSH:
-        return device->unflushed > 0;
+        return device->unflushed > 0 || request->forced;
     case BLOCK_READ:
     case BLOCK_WRITE:
         r = check_iov(request);
@@ -308,6 +308,12 @@ MAY_YIELD int block_write(BlockDevice *device, uint64_t offset, const void *buf,
 
 MAY_YIELD int block_flush(BlockDevice *device) {
     BlockRequest request = {.op = BLOCK_FLUSH};
+
+    return run(device, &request);
+}
+
+MAY_YIELD int block_flush_all(BlockDevice *device) {
+    BlockRequest request = {.op = BLOCK_FLUSH, .forced = true};
 
     return run(device, &request);
 }

@@ -204,14 +204,19 @@ static bool volume_ok(const VolumeProbe *volume, uint64_t start, uint64_t length
 
 static bool probe_ok(const ImageProbe *probe, uint64_t size) {
     const PartitionTable *table = &probe->table;
+    const ImageContainer *container = &probe->container;
 
-    if (probe->size != size || (unsigned)table->kind > PARTITION_GPT ||
+    if (probe->size != size || (unsigned)table->kind > PARTITION_APM ||
         table->count > PARTITION_MAX || !is_power_of_2(table->sector_size) ||
-        table->sector_size < 512 || table->sector_size > 65536) {
+        table->sector_size < 512 || table->sector_size > 65536 ||
+        (unsigned)container->kind > CONTAINER_MACBINARY_DISKCOPY ||
+        (unsigned)container->checksum > CHECKSUM_BAD ||
+        !range_inside(container->start, container->length, size) ||
+        (container->kind == CONTAINER_NONE && container->length != size)) {
         return false;
     }
     if (table->kind == PARTITION_NONE) {
-        return table->count == 0 && volume_ok(&probe->whole, 0, size);
+        return table->count == 0 && volume_ok(&probe->whole, container->start, container->length);
     }
     for (unsigned i = 0; i < table->count; i++) {
         const Partition *entry = &table->entries[i];
@@ -239,6 +244,7 @@ static bool answer_ok(const Answer *answer, uint64_t size) {
 static void take_over(const ImageProbe *probe, ImageProbe *ret) {
     memset(ret, 0, sizeof(*ret));
     ret->size = probe->size;
+    ret->container = probe->container;
     ret->table.kind = probe->table.kind;
     ret->table.sector_size = probe->table.sector_size;
     ret->table.count = probe->table.count;

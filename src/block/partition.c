@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * MBR partition tables, with the chain of extended partitions, and the choice
- * between MBR, GPT and none.
+ * between MBR, GPT, Apple's and none. Where an MBR stands beside an Apple map (hybrid CDs), the
+ * MBR counts, as it does for the kernel.
  *
  * The signature 0x55AA alone proves nothing: boot sectors of whole-disk
  * filesystems carry it too. A sector is a table only if no boot parameter
@@ -316,7 +317,8 @@ static int read_table(BlockDevice *device, PartitionTable *table, Corruption *co
         return r;
     }
     if (!has_signature(&sector) || !is_plausible_table(&sector)) {
-        return 0;
+        r = apm_read(device, table, corruption);
+        return r == -ENOENT ? 0 : r;
     }
     r = is_protective(&sector) ? read_gpt(device, table, corruption)
                                : read_mbr(device, &sector, table, corruption);

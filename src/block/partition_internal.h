@@ -30,6 +30,12 @@ int partition_append(PartitionTable *table, const BlockDevice *device, const cha
 int gpt_read(BlockDevice *device, uint32_t sector_size, PartitionTable *table,
              Corruption *corruption);
 
+/* apm.c: reads an Apple partition map into *table. -ENOENT: there is none. */
+int apm_read(BlockDevice *device, PartitionTable *table, Corruption *corruption);
+
+/* mac.c: names a Mac's volume that libblkid does not know, or not by the name that says enough. */
+int probe_mac_volume(BlockDevice *device, VolumeProbe *volume);
+
 /*
  * probe.c: table and volumes of an image of `size` bytes, in this process.
  * text (PROBE_TEXT bytes) says what was wrong.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is in an image: the partition table by our own code, the content of
- * each volume by libblkid. Runs in the process that isolate.c made for it;
- * both parse bytes that nobody has checked.
+ * What is in an image: the file around it and the partition table by our own code, the
+ * content of each volume by libblkid and, for the Mac's, mac.c. Runs in the process that isolate.c
+ * made for it; both parse bytes that nobody has checked.
  */
 #include "berth/text.h"
 #include "partition_internal.h"
@@ -70,10 +70,10 @@ static void name_type(blkid_probe probe, VolumeProbe *volume) {
 }
 
 /* A volume that cannot be recognised, or could be two things, has no type. */
-static void probe_volume(int fd, uint64_t start, uint64_t length, VolumeProbe *ret) {
+static void probe_content(int fd, VolumeProbe *ret) {
     _cleanup_(probe_freep) blkid_probe probe = blkid_new_probe();
+    uint64_t start = ret->start, length = ret->length;
 
-    *ret = (VolumeProbe){.start = start, .length = length};
     if (probe == NULL || length == 0 || length > INT64_MAX ||
         blkid_probe_set_device(probe, fd, (blkid_loff_t)start, (blkid_loff_t)length) != 0) {
         return;
@@ -90,6 +90,31 @@ static void probe_volume(int fd, uint64_t start, uint64_t length, VolumeProbe *r
     copy_value(probe, "UUID", ret->uuid, sizeof(ret->uuid));
 }
 
+static void probe_volume(int fd, BlockDevice *device, uint64_t start, uint64_t length,
+                         VolumeProbe *ret) {
+    *ret = (VolumeProbe){.start = start, .length = length};
+    probe_content(fd, ret);
+    /* What cannot be read is not known: no reason to give up the other volumes. */
+    (void)probe_mac_volume(device, ret);
+}
+
+/* The table of the disk that lies in the container; its places become those of the file. */
+static int probe_table(BlockDevice *device, ImageProbe *ret, Corruption *corruption) {
+    _cleanup_(block_freep) BlockDevice *disk = NULL;
+    int r = container_read(device, &ret->container);
+
+    if (r == 0) {
+        r = block_slice_new(device, ret->container.start, ret->container.length, &disk);
+    }
+    if (r == 0) {
+        r = partition_read(disk, &ret->table, corruption);
+    }
+    for (unsigned i = 0; r == 0 && i < ret->table.count; i++) {
+        ret->table.entries[i].start += ret->container.start;
+    }
+    return r;
+}
+
 int probe_image(int fd, uint64_t size, ImageProbe *ret, char *text) {
     _cleanup_(block_freep) BlockDevice *device = NULL;
     BlockOpenConfig config = {.fd = fd, .readonly = true, .length = size};
@@ -98,7 +123,7 @@ int probe_image(int fd, uint64_t size, ImageProbe *ret, char *text) {
 
     ret->size = size;
     if (r == 0) {
-        r = partition_read(device, &ret->table, &corruption);
+        r = probe_table(device, ret, &corruption);
     }
     if (r == -EUCLEAN) {
         (void)snprintf(text, PROBE_TEXT, "%s %" PRIu64 ", %s %" PRIu64 ": %s", corruption.structure,
@@ -110,10 +135,10 @@ int probe_image(int fd, uint64_t size, ImageProbe *ret, char *text) {
         return r;
     }
     if (ret->table.kind == PARTITION_NONE) {
-        probe_volume(fd, 0, size, &ret->whole);
+        probe_volume(fd, device, ret->container.start, ret->container.length, &ret->whole);
     }
     for (unsigned i = 0; i < ret->table.count; i++) {
-        probe_volume(fd, ret->table.entries[i].start, ret->table.entries[i].length,
+        probe_volume(fd, device, ret->table.entries[i].start, ret->table.entries[i].length,
                      &ret->volumes[i]);
     }
     return 0;

@@ -45,6 +45,7 @@ void stacked_forward(BlockDevice *lower, BlockRequest *request, uint64_t offset,
         .length = length,
         .iov = request->iov,
         .iov_count = request->iov_count,
+        .forced = request->forced,
     };
     Forwarded *forwarded;
 

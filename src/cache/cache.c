@@ -8,13 +8,16 @@
  * Only idle buffers are in a queue: attached, loaded, clean and unreferenced.
  * The memory limit counts all clean ones; dirty ones are bounded by the log.
  */
+#include "berth/log.h"
 #include "internal.h"
 #include <assert.h>
+#include <inttypes.h>
 
 #define MEMORY_DEFAULT (UINT64_C(8) << 20)
-#define LOG_DEFAULT (UINT64_C(16) << 20)
+#define LOG_DEFAULT LIFELINE_RING_DEFAULT
 #define COMMIT_DEFAULT_NS UINT64_C(5000000000)
 #define BUFFERS_MIN 8
+#define RING_BLOCKS_MIN UINT64_C(32)
 
 static void ghost_forget(Cache *cache, CacheGhost *ghost) {
     hashmap_remove(&cache->ghosts, &ghost->hash);
@@ -199,6 +202,35 @@ void cache_clean_until(Cache *cache, uint64_t tail) {
     }
 }
 
+typedef struct ForgetRange {
+    uint64_t start, count;
+} ForgetRange;
+
+static void forget_buffer(HashNode *node, void *arg) {
+    const ForgetRange *range = arg;
+
+    if (node->key - range->start < range->count) {
+        cache_buffer_detach(container_of(node, CacheBuffer, hash));
+    }
+}
+
+void cache_forget_range(void *arg, uint64_t start, uint64_t count) {
+    Cache *cache = arg;
+    ForgetRange range = {start, count};
+
+    if (count > cache->buffers.count) {
+        hashmap_iterate(&cache->buffers, forget_buffer, &range);
+        return;
+    }
+    for (uint64_t block = start; block < start + count; block++) {
+        CacheBuffer *buffer = cache_buffer_lookup(cache, block);
+
+        if (buffer != NULL) {
+            cache_buffer_detach(buffer);
+        }
+    }
+}
+
 void cache_wait(Cache *cache, FiberQueue *queue) {
     int r;
 
@@ -278,6 +310,7 @@ static int config_apply(Cache *cache, const CacheConfig *config) {
     uint64_t ring = config->log_size == 0 ? LOG_DEFAULT : config->log_size;
     uint32_t size = config->block_size;
     uint64_t least;
+    int r;
 
     if (config->device == NULL || size < 512 || size > 65536 || !is_power_of_2(size)) {
         return -EINVAL;
@@ -293,11 +326,33 @@ static int config_apply(Cache *cache, const CacheConfig *config) {
     }
     cache->clean_limit = MAX(cache->config.memory_limit / size, (size_t)BUFFERS_MIN);
     /* A quarter of the ring must take a transaction over several blocks of any size. */
-    least = MAX(LIFELINE_RING_MIN, UINT64_C(32) * size);
-    ring = MIN(ring, LIFELINE_RING_MAX);
-    ring = MAX(ring, least);
-    ring = align_up(ring, LIFELINE_ALIGN);
-    return lifeline_init(&cache->log, ring, size, config->device->size);
+    least = MAX(LIFELINE_RING_MIN, RING_BLOCKS_MIN * size);
+    if (config->lifeline == NULL) {
+        r = lifeline_new(MAX(MIN(ring, LIFELINE_RING_MAX), least), LIFELINE_SLOTS_MAX,
+                         &cache->own_log);
+        cache->log = cache->own_log;
+        return r;
+    }
+    cache->log = config->lifeline;
+    if (cache->log->ring_size < least) {
+        log_error("a log of %" PRIu64 " KiB is too small for blocks of %" PRIu32
+                  " bytes, which need %" PRIu64 " KiB",
+                  cache->log->ring_size / 1024, size, least / 1024);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* What lies in the lifeline: a predecessor's work, or nothing yet. */
+static int begin(Cache *cache) {
+    const CacheConfig *config = &cache->config;
+
+    if (config->lifeline != NULL && config->recover &&
+        __atomic_load_n(&cache->log->header->magic, __ATOMIC_ACQUIRE) != 0) {
+        return cache_recover(cache);
+    }
+    lifeline_format(cache->log, config->block_size, config->device->size);
+    return 0;
 }
 
 int cache_new(const CacheConfig *config, Cache **ret) {
@@ -321,11 +376,14 @@ int cache_new(const CacheConfig *config, Cache **ret) {
     r = config_apply(cache, config);
     if (r == 0) {
         cache_checkpoint_init(cache);
-        cache->view = (LogView){.ring = cache->log.ring,
-                                .ring_size = cache->log.ring_size,
+        cache->view = (LogView){.ring = cache->log->ring,
+                                .ring_size = cache->log->ring_size,
                                 .block_size = config->block_size,
                                 .block_count = cache->block_count};
         r = cache_objects_init(cache);
+    }
+    if (r == 0) {
+        r = begin(cache);
     }
     if (r < 0) {
         (void)cache_free(cache);
@@ -359,7 +417,7 @@ Cache *cache_free(Cache *cache) {
     hashmap_iterate(&cache->ghosts, drop_ghost, cache);
     hashmap_done(&cache->ghosts);
     pending_done(&cache->pending);
-    lifeline_done(&cache->log);
+    (void)lifeline_free(cache->own_log);
     free(cache->objects);
     free(cache->txn.undo);
     free(cache->txn.undo_bytes);

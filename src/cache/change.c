@@ -26,7 +26,7 @@ int cache_txn_fail(Txn *txn, int error) {
 }
 
 int cache_txn_append(Txn *txn, const LogItem *item) {
-    uint64_t most = txn->cache->log.ring_size / 4;
+    uint64_t most = txn->cache->log->ring_size / 4;
 
     assert(txn->open);
     if (record_append(&txn->record, item) == 0) {
@@ -312,6 +312,10 @@ int txn_new_block(Txn *txn, uint64_t block, unsigned class, Buffer **ret) {
     }
     if (cache_range_pending(cache, block, 1)) {
         return cache_txn_fail(txn, -EBUSY);
+    }
+    txn->fresh_bytes += cache->config.block_size;
+    if (txn->fresh_bytes > FRESH_BYTES_MAX) {
+        return cache_txn_fail(txn, -E2BIG);
     }
     r = new_block_buffer(txn, block, &buffer);
     if (r < 0) {

@@ -18,7 +18,6 @@
 #include "internal.h"
 #include <assert.h>
 
-#define CHUNK_BYTES (2U << 20)
 #define ATTEMPTS 3
 #define RESPAWN_NS UINT64_C(100000000)
 
@@ -30,12 +29,12 @@ void cache_batch_begin(Cache *cache, uint64_t lsn) {
     assert(next < cache->batch_capacity);
     cache->batches[next] = (CacheBatch){.begin = lsn};
     cache->batch_count++;
-    lifeline_set_batch_start(&cache->log, lsn);
+    lifeline_set_batch_start(cache->log, lsn);
 }
 
 uint64_t cache_batch_end(const Cache *cache, size_t index) {
     return index + 1 < cache->batch_count ? cache->batches[cache->batch_first + index + 1].begin
-                                          : cache->log.head;
+                                          : cache->log->head;
 }
 
 /* Room in the table for one more, so that a commit cannot fail. */
@@ -50,96 +49,27 @@ static int reserve_batch(Cache *cache) {
 }
 
 void cache_batch_close(Cache *cache) {
-    lifeline_set_batch_start(&cache->log, cache->log.head);
-}
-
-/* ---- writing one class ---- */
-
-typedef struct ClassWriter {
-    Cache *cache;
-    BlockBatch batch;
-    uint8_t *chunk;
-    size_t size, used;
-    size_t run_start; /* bytes [run_start, used) are adjacent blocks not yet submitted */
-    uint64_t run_block;
-} ClassWriter;
-
-static int submit_run(ClassWriter *writer) {
-    Cache *cache = writer->cache;
-    uint64_t offset = writer->run_block << cache->block_shift;
-    uint64_t length = writer->used - writer->run_start;
-    uint8_t *start = writer->chunk + writer->run_start;
-
-    if (length == 0) {
-        return 0;
-    }
-    writer->run_start = writer->used;
-    return block_batch_write(&writer->batch, offset, start,
-                             MIN(length, cache->config.device->size - offset));
-}
-
-static int finish_chunk(ClassWriter *writer) {
-    int r = submit_run(writer);
-    int waited = block_batch_wait(&writer->batch);
-
-    writer->used = writer->run_start = 0;
-    block_batch_init(&writer->batch, writer->cache->config.device);
-    return r < 0 ? r : waited;
-}
-
-static int write_block(ClassWriter *writer, const FoldBlock *block, unsigned class) {
-    Cache *cache = writer->cache;
-    uint64_t run_blocks = (writer->used - writer->run_start) >> cache->block_shift;
-    int r = 0;
-
-    if (run_blocks > 0 && block->block != writer->run_block + run_blocks) {
-        r = submit_run(writer);
-        run_blocks = 0;
-    }
-    if (r == 0 && writer->used + cache->config.block_size > writer->size) {
-        r = finish_chunk(writer);
-        run_blocks = 0;
-    }
-    if (r < 0) {
-        return r;
-    }
-    if (run_blocks == 0) {
-        writer->run_block = block->block;
-    }
-    r = fold_block(&cache->fold, block, class, writer->chunk + writer->used);
-    if (r == 0) {
-        writer->used += cache->config.block_size;
-        cache->stats.blocks_written++;
-    }
-    return r;
-}
-
-/* All blocks of a class, not flushed yet. */
-static int write_class(Cache *cache, unsigned class) {
-    ClassWriter writer = {.cache = cache};
-    void *chunk = NULL;
-    int waited;
-    int r = 0;
-
-    writer.size =
-        (size_t)MIN((uint64_t)CHUNK_BYTES, (uint64_t)cache->fold.block_count << cache->block_shift);
-    if (posix_memalign(&chunk, 4096, writer.size) != 0) {
-        return -ENOMEM;
-    }
-    writer.chunk = chunk;
-    block_batch_init(&writer.batch, cache->config.device);
-    for (size_t i = 0; r == 0 && i < cache->fold.block_count; i++) {
-        if ((cache->fold.blocks[i].classes & 1U << class) != 0) {
-            r = write_block(&writer, &cache->fold.blocks[i], class);
-        }
-    }
-    /* Also after an error: the chunk must outlive the writes. */
-    waited = finish_chunk(&writer);
-    free(chunk);
-    return r < 0 ? r : waited;
+    lifeline_set_batch_start(cache->log, cache->log->head);
 }
 
 /* ---- steps ---- */
+
+/* All blocks of a class, not flushed yet. */
+static int write_class(Cache *cache, unsigned class) {
+    return fold_write_class(&cache->fold, cache->config.device, class,
+                            &cache->stats.blocks_written);
+}
+
+/* What a predecessor wrote counts as well, until it has been flushed once. */
+static int flush_device(Cache *cache) {
+    BlockDevice *device = cache->config.device;
+    int r = cache->foreign_writes ? block_flush_all(device) : block_flush(device);
+
+    if (r == 0) {
+        cache->foreign_writes = false;
+    }
+    return r;
+}
 
 static void unfold(Cache *cache) {
     fold_done(&cache->fold);
@@ -151,10 +81,10 @@ static void release_batch(Cache *cache, uint64_t end) {
     unfold(cache);
     cache->batch_first++;
     cache->batch_count--;
-    lifeline_set_tail(&cache->log, end);
+    lifeline_set_tail(cache->log, end);
     cache_clean_until(cache, end);
     pending_release(&cache->pending, end, cache->config.released, cache->config.arg);
-    if (cache->log.head == end) {
+    if (cache->log->head == end) {
         assert(cache->stats.dirty_buffers == 0 && cache->pending.blocks == 0);
     }
     cache->stats.batches++;
@@ -168,7 +98,7 @@ static void release_batch(Cache *cache, uint64_t end) {
 static unsigned next_class(const Cache *cache, unsigned missing) {
     const BlockDevice *device = cache->config.device;
 
-    if (cache->fold.block_count == 1 && cache->log.classes_done == 0 &&
+    if (cache->fold.block_count == 1 && cache->log->classes_done == 0 &&
         cache->config.block_size <= device->sector_size) {
         return 31U - (unsigned)__builtin_clz(missing);
     }
@@ -177,10 +107,10 @@ static unsigned next_class(const Cache *cache, unsigned missing) {
 
 /* 1: the oldest closed batch is folded, 0: there is none. */
 static int fold_oldest(Cache *cache) {
-    uint64_t begin = cache->log.tail;
+    uint64_t begin = cache->log->tail;
     int r;
 
-    if (cache->batch_count == 0 || begin == cache->log.batch_start) {
+    if (cache->batch_count == 0 || begin == cache->log->batch_start) {
         return 0;
     }
     if (!cache->folded) {
@@ -194,11 +124,11 @@ static int fold_oldest(Cache *cache) {
 }
 
 static unsigned missing_classes(const Cache *cache) {
-    return cache->fold.classes & ~cache->log.classes_done;
+    return cache->fold.classes & ~cache->log->classes_done;
 }
 
 static void class_done(Cache *cache, unsigned class) {
-    lifeline_set_classes_done(&cache->log, (2U << class) - 1);
+    lifeline_set_classes_done(cache->log, (2U << class) - 1);
     cache->stats.class_flushes++;
 }
 
@@ -213,7 +143,7 @@ int cache_checkpoint_step(Cache *cache) {
         class = next_class(cache, missing_classes(cache));
         r = write_class(cache, class);
         if (r == 0) {
-            r = block_flush(cache->config.device);
+            r = flush_device(cache);
         }
         if (r < 0) {
             return r;
@@ -241,7 +171,7 @@ static bool write_unreferenced(Cache *cache) {
 static int write_out(Cache *cache, uint64_t target) {
     unsigned failures = 0;
 
-    while (cache->log.tail < target) {
+    while (cache->log->tail < target) {
         int r = cache_checkpoint_step(cache);
 
         if (r >= 0) {
@@ -269,17 +199,17 @@ static void give_up(Cache *cache, int error) {
  * when the repetition succeeds.
  */
 static int flush_data(Cache *cache, int *ret_lost) {
-    int r = block_flush(cache->config.device);
+    int r = flush_device(cache);
 
     *ret_lost = r;
     for (unsigned i = 1; r < 0 && i < ATTEMPTS; i++) {
-        r = block_flush(cache->config.device);
+        r = flush_device(cache);
     }
     return r;
 }
 
 static int checkpoint(Cache *cache) {
-    uint64_t target = cache->log.head;
+    uint64_t target = cache->log->head;
     bool ahead;
     int lost;
     int r;
@@ -291,7 +221,7 @@ static int checkpoint(Cache *cache) {
     cache_batch_close(cache);
     ahead = write_unreferenced(cache);
     r = flush_data(cache, &lost);
-    if (cache->log.tail == target) {
+    if (cache->log->tail == target) {
         return lost;
     }
     if (r == 0 && ahead) {
@@ -329,15 +259,36 @@ static void run_now(Cache *cache) {
     cache_commit_later(cache);
 }
 
+static bool may_start(const Cache *cache) {
+    return !cache->unsettled && !cache->frozen;
+}
+
+/* Until something has moved. -EAGAIN: nobody would wake us. */
+static MAY_YIELD int wait_progress(Cache *cache) {
+    if (cache->stopping) {
+        return -ECANCELED;
+    }
+    if (fiber_self() == NULL && cache->config.loop == NULL) {
+        return -EAGAIN;
+    }
+    cache_wait(cache, &cache->progress);
+    return 0;
+}
+
 int cache_sync(Cache *cache) {
     uint64_t number = cache->checkpoints_started + 1;
 
     assert(!cache->txn.open);
     while (cache->checkpoints_finished < number) {
-        if (cache->checkpoint_running) {
-            cache_wait(cache, &cache->progress);
+        int r = 0;
+
+        if (cache->checkpoint_running || !may_start(cache)) {
+            r = wait_progress(cache);
         } else {
             run_now(cache);
+        }
+        if (r < 0) {
+            return r;
         }
     }
     /* If another one failed since, before this fiber ran again, its news is as good. */
@@ -351,21 +302,48 @@ int cache_sync(Cache *cache) {
 static bool log_full(const Cache *cache, uint64_t length) {
     uint64_t dirty = (uint64_t)cache->stats.dirty_buffers << cache->block_shift;
 
-    return cache->log.ring_size - lifeline_used(&cache->log) < length ||
-           dirty > cache->log.ring_size;
+    return cache->log->ring_size - lifeline_used(cache->log) < length ||
+           dirty > cache->log->ring_size;
 }
 
 int cache_log_reserve(Cache *cache, uint32_t length) {
-    while (cache->failed == 0 && log_full(cache, length)) {
-        if (cache->checkpoint_running) {
-            cache_wait(cache, &cache->progress);
-        } else if (cache->held) {
-            return -EAGAIN;
+    int r = 0;
+
+    while (r == 0 && cache->failed == 0 && !cache->damaged && log_full(cache, length)) {
+        if (cache->held && !cache->checkpoint_running) {
+            r = -EAGAIN;
+        } else if (cache->checkpoint_running || !may_start(cache)) {
+            r = wait_progress(cache);
         } else {
             run_now(cache);
         }
     }
-    return cache->failed < 0 ? -EROFS : reserve_batch(cache);
+    if (cache->failed < 0 || cache->damaged) {
+        return -EROFS;
+    }
+    if (r == 0) {
+        r = lifeline_back(cache->log, cache->log->head + length);
+    }
+    return r < 0 ? r : reserve_batch(cache);
+}
+
+void cache_settled(Cache *cache) {
+    cache->unsettled = false;
+    (void)fiber_queue_wake_all(&cache->progress);
+    cache_commit_later(cache);
+}
+
+void cache_freeze(Cache *cache) {
+    cache->frozen = true;
+    while (cache->checkpoint_running) {
+        cache_wait(cache, &cache->progress);
+    }
+}
+
+void cache_thaw(Cache *cache) {
+    cache->frozen = false;
+    (void)fiber_queue_wake_all(&cache->progress);
+    cache_commit_later(cache);
 }
 
 /* ---- the timed commit ---- */
@@ -374,7 +352,7 @@ int cache_log_reserve(Cache *cache, uint32_t length) {
 static void commit_fiber(void *arg) {
     Cache *cache = arg;
 
-    if (lifeline_used(&cache->log) > 0 && !cache->held && !cache->stopping) {
+    if (lifeline_used(cache->log) > 0 && !cache->held && !cache->stopping && may_start(cache)) {
         (void)cache_sync(cache);
     }
     cache->commit_fiber = false;
@@ -399,10 +377,11 @@ static void timer_fired(void *arg) {
 
 void cache_commit_later(Cache *cache) {
     if (cache->config.loop == NULL || cache->held || cache->failed < 0 || cache->stopping ||
-        cache->commit_fiber || cache->checkpoint_running || lifeline_used(&cache->log) == 0) {
+        cache->commit_fiber || cache->checkpoint_running || !may_start(cache) ||
+        lifeline_used(cache->log) == 0) {
         return;
     }
-    if (log_full(cache, cache->log.ring_size / 2)) {
+    if (log_full(cache, cache->log->ring_size / 2)) {
         loop_timer_stop(cache->config.loop, &cache->commit_timer);
         start_commit_fiber(cache);
     } else if (cache->commit_timer.deadline_ns == 0) {
@@ -416,6 +395,7 @@ void cache_checkpoint_init(Cache *cache) {
 
 void cache_checkpoint_done(Cache *cache) {
     cache->stopping = true;
+    (void)fiber_queue_wake_all(&cache->progress);
     if (cache->config.loop != NULL) {
         loop_timer_stop(cache->config.loop, &cache->commit_timer);
     }

@@ -39,7 +39,7 @@ int cache_debug_fold(Cache *cache, uint64_t begin, uint64_t end, unsigned class,
     if (data == NULL) {
         return -ENOMEM;
     }
-    if (begin < cache->log.tail || end > cache->log.head) {
+    if (begin < cache->log->tail || end > cache->log->head) {
         return -ERANGE;
     }
     r = fold_init(&fold, &cache->view, begin, end);

@@ -126,24 +126,26 @@ static int compare_blocks(const void *left, const void *right) {
 }
 
 int fold_init(Fold *fold, const LogView *log, uint64_t begin, uint64_t end) {
+    uint64_t lsn = begin;
     int r = 0;
 
     *fold = (Fold){.log = *log, .begin = begin, .end = end};
     if (end < begin || end - begin > log->ring_size) {
         return -EUCLEAN;
     }
-    for (uint64_t lsn = begin; r == 0 && lsn < end;) {
+    while (lsn < end) {
         LogRecord record;
 
         r = record_decode(log, lsn, end, &record);
         if (r == 0) {
             r = index_record(fold, &record);
-            lsn = record.end;
         }
-    }
-    if (r < 0) {
-        fold_done(fold);
-        return r;
+        if (r < 0) {
+            fold_done(fold);
+            fold->end = lsn;
+            return r;
+        }
+        lsn = record.end;
     }
     free(fold->table);
     fold->table = NULL;

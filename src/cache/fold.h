@@ -37,7 +37,8 @@ typedef struct Fold {
     uint8_t classes; /* of all blocks */
 } Fold;
 
-/* Indexes the records of [begin, end). -EUCLEAN: a bad record, or an item without a base. */
+/* Indexes the records of [begin, end). -EUCLEAN: a bad record, or an item without a base; then
+ * fold->end says where it lies, and nothing needs fold_done(). */
 int fold_init(Fold *fold, const LogView *log, uint64_t begin, uint64_t end);
 void fold_done(Fold *fold);
 /* Builds one block from its items of class <= class. 0 or -EUCLEAN. */

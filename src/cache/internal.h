@@ -8,8 +8,10 @@
  *   change.c      what a body does to blocks: write, new, free, save, hooks
  *   objects.c     the object table and its index
  *   checkpoint.c  batches, write-out, who waits for it, the timed commit
+ *   recover.c     taking over a predecessor's log
  *   debug.c       test switches
- *   lifeline.[ch] record.[ch] fold.[ch] pending.[ch]: know nothing of the cache
+ *   lifeline.[ch] record.[ch] fold.[ch] writer.[ch] pending.[ch]: know nothing of the cache
+ *   memory.c      the owner's side of the lifeline, which maps nothing; rescue
  *
  * A buffer is *dirty* while the log between tail and head has items for it:
  * the device's copy is stale, so it may not be evicted. A dirty buffer's
@@ -24,6 +26,7 @@
 #include "pending.h"
 #include "record.h"
 #include "vector.h"
+#include "writer.h"
 
 typedef enum BufferState { BUFFER_LOADING, BUFFER_PRESENT, BUFFER_FAILED } BufferState;
 
@@ -102,6 +105,7 @@ struct Txn {
     uint8_t classes;       /* bits, of the items so far */
     uint32_t object_items; /* OBJECT items so far, and how many may need a new entry */
     uint32_t object_puts;
+    uint64_t fresh_bytes; /* of txn_new_block() */
     TxnUndo *undo;
     size_t undo_count, undo_capacity;
     uint8_t *undo_bytes;
@@ -130,7 +134,8 @@ struct Cache {
     CacheDebug debug;
     unsigned block_shift;
     uint64_t block_count;
-    Lifeline log;
+    Lifeline *log; /* the config's, or our own */
+    Lifeline *own_log;
     LogView view;
     Txn txn;
     FiberMutex txn_turn; /* held while waiting for log space and over the body: no overtaking */
@@ -151,6 +156,12 @@ struct Cache {
     Fold fold; /* of the oldest batch, while it is written */
     bool folded;
     bool held; /* by a test: nothing runs by itself */
+    bool recovered;
+    bool unsettled;      /* device writes of a predecessor may be under way: no checkpoint */
+    bool frozen;         /* a successor may be taking over: no checkpoint */
+    bool damaged;        /* a part of the log was lost: no transactions */
+    bool foreign_writes; /* what predecessors wrote is not known to be flushed */
+    uint64_t note;
     bool checkpoint_running;
     bool stopping;     /* cache_free() has begun */
     bool commit_fiber; /* spawned and not yet gone */
@@ -177,6 +188,11 @@ void cache_buffer_detach(CacheBuffer *buffer);
 void cache_buffer_set_dirty(CacheBuffer *buffer, uint64_t lsn);
 /* Everything whose last record ends at or before tail becomes clean. */
 void cache_clean_until(Cache *cache, uint64_t tail);
+/*
+ * Freed blocks leave the cache. Their log items stay and are written out with their batch:
+ * harmless, since nobody else may use the block before that. arg: the cache.
+ */
+void cache_forget_range(void *arg, uint64_t start, uint64_t count);
 void cache_class_map_done(ClassMap *map);
 /* Sleeps on a queue; outside fibers turns the loop instead. */
 MAY_YIELD void cache_wait(Cache *cache, FiberQueue *queue);
@@ -193,10 +209,20 @@ MAY_YIELD size_t cache_load_many(Cache *cache, TxnMiss *misses, size_t count, ui
 int cache_txn_note_miss(Txn *txn, uint64_t block);
 const TxnMiss *cache_txn_find_miss(const Txn *txn, uint64_t block);
 
+/* recover.c */
+/* Takes over what lies in the lifeline; 0, or an error that makes the volume unusable. */
+int cache_recover(Cache *cache);
+/* Blocks that are made dirty without their contents in the log, in one transaction: bounds what a
+ * successor must keep in memory. */
+#define FRESH_BYTES_MAX (UINT64_C(8) << 20)
+
 /* objects.c */
 int cache_objects_init(Cache *cache);
-/* After the commit point: applies the OBJECT items of a record that lies in the log. */
-void cache_objects_apply(Cache *cache, const LogRecord *record);
+/* The index of what a predecessor left in the table. Entries that cannot be are left out: false. */
+bool cache_objects_adopt(Cache *cache);
+/* After the commit point: applies the OBJECT items of a record that lies in the log. Can be
+ * repeated. False: no room, which no record of this process meets. */
+bool cache_objects_apply(Cache *cache, const LogRecord *record);
 
 /* change.c */
 /* Remembers why the open transaction cannot commit; returns error. */

@@ -1,42 +1,46 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lifeline: the memory that holds what a dead daemon must leave behind:
- * positions of the log, the last reply of each slot, the object table, and the
- * ring of records, mapped twice in a row so that no record wraps.
+ * The lifeline from inside: its layout, and the stores that keep it consistent
+ * at every instruction (berth/lifeline.h says what it is for).
  *
- *     header page | slots | objects | ring
+ *     header page | slots | objects | device writes under way | ring
  *
  * A position in the log is an LSN: a byte count that never wraps; ring offset
  * = lsn % ring_size. This module knows the layout and stores positions with
  * the needed memory order. It knows nothing of transactions. The positions are
- * kept privately as well and never read back from the shared page.
+ * kept privately as well: after a predecessor's have been checked once,
+ * nothing is read back from the shared header.
  */
 #ifndef BERTH_CACHE_LIFELINE_H
 #define BERTH_CACHE_LIFELINE_H
 
-#include "berth/base.h"
+#include "berth/lifeline.h"
 
 #define LIFELINE_MAGIC UINT64_C(0x656e696c6566696c) /* "lifeline" */
 #define LIFELINE_VERSION 1
 #define LIFELINE_HEADER_SIZE 4096
 #define LIFELINE_ALIGN (UINT64_C(64) << 10) /* of the ring: no page is larger */
-#define LIFELINE_SLOTS 4096
+#define LIFELINE_SLOTS_MAX 4096
 #define LIFELINE_OBJECTS 4096
+#define LIFELINE_WRITES 1024 /* entries for device writes under way */
 #define LIFELINE_REPLY_MAX 256
 #define LIFELINE_BLOB_MAX 512
 #define LIFELINE_RING_MIN (UINT64_C(64) << 10)
 #define LIFELINE_RING_MAX (UINT64_C(64) << 20)
+#define LIFELINE_LSN_MAX (UINT64_C(1) << 62)
 
 typedef struct LifelineHeader {
-    uint64_t magic;
+    uint64_t magic; /* 0: nothing has been stored yet, or it is being made anew */
     uint32_t version;
     uint32_t block_size;
     uint64_t volume_size;
+    uint64_t ring_size;
     uint32_t slot_count, object_count;
-    uint64_t slots_offset, objects_offset, ring_offset, ring_size;
     uint64_t head, tail, applied, batch_start;
     uint32_t classes_done; /* bits: classes of the batch at tail that are on the medium */
     uint32_t reserved;
+    uint64_t running; /* tag of the running fiber; the scheduler's, kept when it is made anew */
+    uint64_t note;    /* the filesystem's */
 } LifelineHeader;
 
 typedef struct LifelineSlot {
@@ -55,23 +59,53 @@ typedef struct LifelineObject {
     uint8_t blob[LIFELINE_BLOB_MAX];
 } LifelineObject;
 
-typedef struct Lifeline {
+/* Where the parts begin: follows from the number of slots alone. */
+typedef struct LifelineLayout {
+    uint64_t slots, objects, writes, ring;
+} LifelineLayout;
+LifelineLayout lifeline_layout(unsigned slots);
+/* Size of the ring in a memory of that size, 0: not a lifeline's. */
+uint64_t lifeline_ring_size(uint64_t size, unsigned slots);
+
+struct Lifeline {
     LifelineHeader *header;
     LifelineSlot *slots;
     LifelineObject *objects;
+    BlockInflight *writes;
     uint8_t *ring; /* 2 * ring_size bytes of address space */
     uint64_t ring_size;
-    uint64_t head, tail, batch_start;
+    uint64_t head, tail, batch_start, applied;
     uint32_t classes_done;
+    unsigned slot_count;
+    uint64_t backed_from, backed_to; /* LSNs: memory is allocated for this part of the ring */
+    bool blank;                      /* just made: all zeros */
     int fd;
-    size_t control_size; /* header, slots and objects */
-} Lifeline;
+    size_t control_size; /* all before the ring */
+};
 
-/* ring_size must be a multiple of LIFELINE_ALIGN within the bounds above. */
-int lifeline_init(Lifeline *lifeline, uint64_t ring_size, uint32_t block_size,
-                  uint64_t volume_size);
-/* Fine on a zeroed one that was never initialised. */
-void lifeline_done(Lifeline *lifeline);
+/* Empties it for a volume. Whoever dies in here leaves one that counts as never used. */
+void lifeline_format(Lifeline *lifeline, uint32_t block_size, uint64_t volume_size);
+
+typedef struct LifelineGeometry {
+    uint32_t block_size;
+    uint64_t volume_size;
+    uint64_t ring_size;
+    unsigned slot_count;
+} LifelineGeometry;
+/*
+ * Is a header (a copy of it) possible and of this volume? 0, or -EUCLEAN and what is wrong with it.
+ * Geometry and positions are as they should be then: all in order, aligned, within the ring.
+ */
+int lifeline_check(const LifelineHeader *header, const LifelineGeometry *expected,
+                   const char **ret_text);
+/* Goes on where the checked header of a predecessor stands; its log ends at head for us. */
+void lifeline_adopt(Lifeline *lifeline, const LifelineHeader *header, uint64_t head);
+
+/*
+ * Allocates the memory of the ring from the last position allocated up to end, which is at most
+ * ring_size ahead of it: storing there cannot fault then. -ENOMEM.
+ */
+int lifeline_back(Lifeline *lifeline, uint64_t end);
 
 /* Where the record at lsn lies; at least ring_size bytes may be used from there. */
 static inline uint8_t *lifeline_at(const Lifeline *lifeline, uint64_t lsn) {
@@ -89,7 +123,7 @@ void lifeline_set_classes_done(Lifeline *lifeline, uint32_t classes);
 void lifeline_set_tail(Lifeline *lifeline, uint64_t tail);
 /* Replies and objects of all records before head are in their tables. */
 void lifeline_set_applied(Lifeline *lifeline);
-/* slot < LIFELINE_SLOTS, length <= LIFELINE_REPLY_MAX. */
+/* slot < slot_count, length <= LIFELINE_REPLY_MAX. */
 void lifeline_store_reply(Lifeline *lifeline, unsigned slot, uint64_t seq, uint64_t lsn,
                           const uint8_t *reply, uint32_t length);
 

@@ -21,7 +21,7 @@ static uint32_t object_place(const Cache *cache, uint64_t file_id, uint32_t kind
     uint32_t at = object_start(file_id, kind);
 
     while (cache->objects->place[at] != 0) {
-        const LifelineObject *entry = &cache->log.objects[cache->objects->place[at] - 1];
+        const LifelineObject *entry = &cache->log->objects[cache->objects->place[at] - 1];
 
         if (entry->file_id == file_id && entry->kind == kind) {
             break;
@@ -42,22 +42,26 @@ int cache_objects_init(Cache *cache) {
     return 0;
 }
 
-static void object_store(Cache *cache, uint64_t lsn, const LogItem *item) {
+/* The kind is stored last and erased first, so that death in between leaves no entry that nobody
+ * put: the record is applied again by the successor then. */
+static bool object_store(Cache *cache, uint64_t lsn, const LogItem *item) {
     uint32_t at = object_place(cache, item->block, item->class);
     LifelineObject *entry;
 
     if (cache->objects->place[at] == 0) {
-        /* txn_object_put() has counted. */
-        assert(cache->objects->free_count > 0);
+        if (cache->objects->free_count == 0) {
+            return false;
+        }
         cache->objects->place[at] =
             (uint16_t)(cache->objects->free[--cache->objects->free_count] + 1);
     }
-    entry = &cache->log.objects[cache->objects->place[at] - 1];
+    entry = &cache->log->objects[cache->objects->place[at] - 1];
     entry->file_id = item->block;
     entry->lsn = lsn;
-    entry->kind = item->class;
     entry->length = item->length;
     memcpy(entry->blob, item->bytes, item->length);
+    __atomic_store_n(&entry->kind, item->class, __ATOMIC_RELEASE);
+    return true;
 }
 
 static void object_erase(Cache *cache, const LogItem *item) {
@@ -69,13 +73,15 @@ static void object_erase(Cache *cache, const LogItem *item) {
         return;
     }
     entry = index->place[hole] - 1U;
-    memset(&cache->log.objects[entry], 0, sizeof(cache->log.objects[entry]));
+    __atomic_store_n(&cache->log->objects[entry].kind, 0, __ATOMIC_RELEASE);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    memset(&cache->log->objects[entry], 0, sizeof(cache->log->objects[entry]));
     index->free[index->free_count++] = (uint16_t)entry;
     index->place[hole] = 0;
     /* Closes the gap: whoever follows moves up unless that would put it before its start. */
     for (uint32_t at = (hole + 1) % OBJECT_INDEX_SIZE; index->place[at] != 0;
          at = (at + 1) % OBJECT_INDEX_SIZE) {
-        const LifelineObject *other = &cache->log.objects[index->place[at] - 1];
+        const LifelineObject *other = &cache->log->objects[index->place[at] - 1];
         uint32_t start = object_start(other->file_id, other->kind);
 
         if ((at - start) % OBJECT_INDEX_SIZE >= (at - hole) % OBJECT_INDEX_SIZE) {
@@ -86,17 +92,47 @@ static void object_erase(Cache *cache, const LogItem *item) {
     }
 }
 
-void cache_objects_apply(Cache *cache, const LogRecord *record) {
+static bool object_valid(const LifelineObject *entry) {
+    return entry->kind >= TXN_OBJECT_ALIAS && entry->kind <= TXN_OBJECT_RECLAIM &&
+           entry->length <= LIFELINE_BLOB_MAX;
+}
+
+bool cache_objects_adopt(Cache *cache) {
+    ObjectIndex *index = cache->objects;
+    bool good = true;
+
+    index->free_count = 0;
+    for (uint32_t i = LIFELINE_OBJECTS; i-- > 0;) {
+        const LifelineObject *entry = &cache->log->objects[i];
+        uint32_t at;
+
+        if (entry->kind == 0) {
+            index->free[index->free_count++] = (uint16_t)i;
+            continue;
+        }
+        at = object_valid(entry) ? object_place(cache, entry->file_id, entry->kind) : 0;
+        if (!object_valid(entry) || index->place[at] != 0) {
+            good = false;
+            continue;
+        }
+        index->place[at] = (uint16_t)(i + 1);
+    }
+    return good;
+}
+
+bool cache_objects_apply(Cache *cache, const LogRecord *record) {
     LogCursor cursor = {0};
+    bool good = true;
     LogItem item;
 
     while (record_next(&cache->view, record, &cursor, &item) > 0) {
         if (item.type == ITEM_OBJECT && item.offset == 1) {
-            object_store(cache, record->lsn, &item);
+            good = object_store(cache, record->lsn, &item) && good;
         } else if (item.type == ITEM_OBJECT) {
             object_erase(cache, &item);
         }
     }
+    return good;
 }
 
 /* The open transaction's last word on an object. */
@@ -182,8 +218,9 @@ int cache_object_get(Cache *cache, uint64_t file_id, TxnObjectKind kind, void *b
         if (cache->objects->place[at] == 0) {
             return -ENOENT;
         }
-        bytes = cache->log.objects[cache->objects->place[at] - 1].blob;
-        length = cache->log.objects[cache->objects->place[at] - 1].length;
+        bytes = cache->log->objects[cache->objects->place[at] - 1].blob;
+        length = cache->log->objects[cache->objects->place[at] - 1].length;
+        length = MIN(length, (uint32_t)LIFELINE_BLOB_MAX);
     }
     memcpy(blob, bytes, MIN(length, capacity));
     return (int)length;
@@ -194,14 +231,16 @@ int cache_object_iterate(Cache *cache,
                                    const void *blob, uint32_t length),
                          void *arg) {
     for (uint32_t i = 0; i < LIFELINE_OBJECTS; i++) {
-        LifelineObject entry;
+        LifelineObject entry = cache->log->objects[i];
         int r;
 
-        if (cache->log.objects[i].kind == 0) {
+        /* Entries that a predecessor left damaged are in no index. */
+        if (entry.kind == 0 ||
+            cache->objects->place[object_place(cache, entry.file_id, entry.kind)] != i + 1) {
             continue;
         }
-        memcpy(&entry, &cache->log.objects[i], sizeof(entry));
-        r = fn(arg, entry.file_id, (TxnObjectKind)entry.kind, entry.blob, entry.length);
+        r = fn(arg, entry.file_id, (TxnObjectKind)entry.kind, entry.blob,
+               MIN(entry.length, (uint32_t)LIFELINE_BLOB_MAX));
         if (r != 0) {
             return r;
         }

@@ -68,12 +68,13 @@ static void begin(Cache *cache, TxnRun *run) {
     txn->open = true;
     txn->restart = false;
     txn->error = 0;
-    txn->lsn = cache->log.head;
-    txn->batch_begin = run->new_batch ? txn->lsn : cache->log.batch_start;
+    txn->lsn = cache->log->head;
+    txn->batch_begin = run->new_batch ? txn->lsn : cache->log->batch_start;
     txn->classes = 0;
+    txn->fresh_bytes = 0;
     txn->object_items = txn->object_puts = 0;
     txn->commit_hook_count = txn->abort_hook_count = 0;
-    record_begin(&txn->record, lifeline_at(&cache->log, txn->lsn), run->reservation);
+    record_begin(&txn->record, lifeline_at(cache->log, txn->lsn), run->reservation);
 }
 
 static void abort_buffers(Txn *txn) {
@@ -130,48 +131,14 @@ static void commit_buffers(Txn *txn, uint64_t end) {
     }
 }
 
-typedef struct ForgetRange {
-    Cache *cache;
-    uint64_t start, count;
-} ForgetRange;
-
-static void forget_buffer(HashNode *node, void *arg) {
-    const ForgetRange *range = arg;
-
-    if (node->key - range->start < range->count) {
-        cache_buffer_detach(container_of(node, CacheBuffer, hash));
-    }
-}
-
-/*
- * Freed blocks leave the cache. Their log items stay and are written out with
- * their batch: harmless, since nobody else may use the block before that.
- */
-static void forget_range(void *arg, uint64_t start, uint64_t count) {
-    Cache *cache = arg;
-    ForgetRange range = {cache, start, count};
-
-    if (count > cache->buffers.count) {
-        hashmap_iterate(&cache->buffers, forget_buffer, &range);
-        return;
-    }
-    for (uint64_t block = start; block < start + count; block++) {
-        CacheBuffer *buffer = cache_buffer_lookup(cache, block);
-
-        if (buffer != NULL) {
-            cache_buffer_detach(buffer);
-        }
-    }
-}
-
 /* The reply, encoded before anything is decided: it may still fail. Length or -errno. */
-static int encode_reply(const TxnReply *reply, uint8_t *buf) {
+static int encode_reply(const TxnReply *reply, unsigned slots, uint8_t *buf) {
     int length = 0;
 
     if (reply == NULL) {
         return 0;
     }
-    if (reply->slot != TXN_SLOT_INTERNAL && reply->slot >= LIFELINE_SLOTS) {
+    if (reply->slot != TXN_SLOT_INTERNAL && reply->slot >= slots) {
         return -EINVAL;
     }
     if (reply->encode != NULL) {
@@ -193,25 +160,28 @@ static void publish(Txn *txn, const TxnReply *reply, const uint8_t *bytes, uint3
         cache_batch_begin(cache, txn->lsn);
     }
     cache->batches[cache->batch_first + cache->batch_count - 1].classes |= txn->classes;
-    lifeline_publish_head(&cache->log, end);
+    lifeline_publish_head(cache->log, end);
     if (slot != TXN_SLOT_INTERNAL) {
-        lifeline_store_reply(&cache->log, slot, seq, txn->lsn, bytes, length);
+        lifeline_store_reply(cache->log, slot, seq, txn->lsn, bytes, length);
     }
     if (txn->object_items > 0) {
         LogRecord record = record_builder_view(&txn->record, txn->lsn);
 
-        cache_objects_apply(cache, &record);
+        bool stored = cache_objects_apply(cache, &record);
+
+        assert(stored); /* txn_object_put() has counted */
+        (void)stored;
     }
-    lifeline_set_applied(&cache->log);
+    lifeline_set_applied(cache->log);
     commit_buffers(txn, end);
-    pending_commit(&cache->pending, end, forget_range, cache);
+    pending_commit(&cache->pending, end, cache_forget_range, cache);
     cache->stats.log_bytes += end - txn->lsn;
 }
 
 static int commit(Txn *txn, const TxnReply *reply) {
     Cache *cache = txn->cache;
     uint8_t bytes[LIFELINE_REPLY_MAX];
-    int length = encode_reply(reply, bytes);
+    int length = encode_reply(reply, cache->log->slot_count, bytes);
 
     if (length < 0) {
         return cache_txn_fail(txn, length);
@@ -260,7 +230,7 @@ static int attempt(Cache *cache, TxnRun *run, const TxnReply *reply, TxnBody *bo
 }
 
 int txn_run(Cache *cache, const TxnReply *reply, TxnBody *body, void *arg) {
-    uint64_t most = cache->log.ring_size / 4;
+    uint64_t most = cache->log->ring_size / 4;
     TxnRun run = {.reservation = (uint32_t)MIN((uint64_t)RESERVATION_FIRST, most)};
     int r;
 

@@ -40,7 +40,9 @@ typedef struct Sched {
 static _Thread_local Sched *sched;
 static _Thread_local unsigned no_yield_depth;
 static _Thread_local uint64_t chaos_state;
-static _Thread_local void *thread_tag; /* fiber_local() outside any fiber */
+static _Thread_local void *thread_local_value; /* fiber_local() outside any fiber */
+static _Thread_local uint64_t unnoted;         /* where tags go that nobody wants to know */
+static _Thread_local uint64_t *running_tag;    /* of fiber_note_running(), or &unnoted */
 
 void fiber_panic(const char *message) {
     Fiber *self = fiber_self();
@@ -65,6 +67,7 @@ int fiber_sched_init(unsigned max_fibers) {
     list_init(&fresh->pool);
     fresh->max = max_fibers;
     sched = fresh;
+    running_tag = &unnoted;
     return 0;
 }
 
@@ -145,6 +148,7 @@ Fiber *fiber_spawn(FiberFn *fn, void *arg, const char *name) {
     fiber->arg = arg;
     fiber->name = name;
     fiber->local = NULL;
+    fiber->tag = 0;
     fiber->fake_stack = NULL;
     fiber->woken = fiber->wake_pending = false;
     fiber->state = FIBER_READY;
@@ -167,10 +171,12 @@ static void enter_fiber(Fiber *fiber) {
     fiber->state = FIBER_RUNNING;
     fiber->woken = false;
     sched->running = fiber;
+    *running_tag = fiber->tag;
     fiber_asan_leave(&sched->fake_stack, fiber->stack.base, fiber->stack.size);
     fiber_context_switch(&sched->context, &fiber->context);
     fiber_asan_arrive(sched->fake_stack, NULL, NULL);
     sched->running = NULL;
+    *running_tag = 0;
     if (fiber->state == FIBER_FREE) {
         release_fiber(fiber);
     }
@@ -274,13 +280,31 @@ size_t fiber_stack_high_water(void) {
 void fiber_set_local(void *value) {
     Fiber *self = fiber_self();
 
-    *(self != NULL ? &self->local : &thread_tag) = value;
+    *(self != NULL ? &self->local : &thread_local_value) = value;
 }
 
 void *fiber_local(void) {
     Fiber *self = fiber_self();
 
-    return self != NULL ? self->local : thread_tag;
+    return self != NULL ? self->local : thread_local_value;
+}
+
+void fiber_note_running(uint64_t *word) {
+    Fiber *self = fiber_self();
+
+    assert(sched != NULL);
+    *running_tag = 0; /* the word so far is somebody else's from now on */
+    running_tag = word != NULL ? word : &unnoted;
+    *running_tag = self != NULL ? self->tag : 0;
+}
+
+void fiber_set_tag(uint64_t tag) {
+    Fiber *self = fiber_self();
+
+    if (self != NULL) {
+        self->tag = tag;
+        *running_tag = tag;
+    }
 }
 
 /* One depth for the thread is enough: while it is not zero, no other fiber can run. */

@@ -33,6 +33,7 @@ struct Fiber {
     void *arg;
     const char *name;
     void *local;
+    uint64_t tag;        /* what the noted word says while it runs */
     void *fake_stack;    /* AddressSanitizer's, while not running */
     ListNode queue_node; /* in Sched.ready or Sched.pool */
     ListNode live_node;

@@ -25,6 +25,7 @@
 #include "sanitizer.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -130,6 +131,19 @@ int loop_register_fd(Loop *loop, int fd) {
         }
     }
     return -ENFILE;
+}
+
+/* No descriptor's number: whatever gets the number of a kept file is another one. */
+#define KEPT_FILE INT_MAX
+
+int loop_keep_file(Loop *loop, int fd) {
+    int index = loop_register_fd(loop, fd);
+
+    if (index < 0) {
+        return index;
+    }
+    loop->fixed_fds[index] = KEPT_FILE;
+    return 0;
 }
 
 void loop_unregister_fd(Loop *loop, int index) {

@@ -42,6 +42,12 @@ static void drop_names(Front *front, const FSRequest *request, const FSResponse 
     bool known = response->result == 0;
 
     switch (request->type) {
+    case FS_MSG_CREATE_FILE:
+        nodes_list_end_drop(nodes, request->file_id);
+        return;
+    case FS_MSG_LINK:
+        nodes_list_end_drop(nodes, request->file_id2);
+        return;
     case FS_MSG_DELETE_FILE:
         known = known && response->param1 != 0;
         break;
@@ -52,6 +58,8 @@ static void drop_names(Front *front, const FSRequest *request, const FSResponse 
     default:
         return;
     }
+    nodes_list_end_drop(nodes, request->file_id);
+    nodes_list_end_drop(nodes, request->file_id2);
     if (!known) {
         nodes_name_drop_in(nodes, request->file_id);
         nodes_name_drop_in(nodes, request->file_id2);

@@ -8,6 +8,8 @@
 
 #include <time.h>
 
+#define PLACE_MS 5000u /* for the thread that brought the last answer to be done with it */
+
 typedef struct Waiter {
     pthread_mutex_t lock;
     pthread_cond_t done_changed;
@@ -75,6 +77,34 @@ static bool waiter_wait(Waiter *waiter, unsigned timeout_ms) {
     return done;
 }
 
+static void fill(Pending *pending, Waiter *waiter, uint16_t flags, const char *payload) {
+    pending->context = waiter;
+    pending->request.flags = flags;
+    pending->request.uid = (uint32_t)getuid();
+    pending->request.gid = (uint32_t)getgid();
+    pending->request.pid = (uint32_t)getpid();
+    pending->request.time_ns = clock_realtime_ns();
+    if (payload != NULL) {
+        pending->request.payload = (const uint8_t *)payload;
+        pending->request.payload_length = (uint32_t)strlen(payload);
+    }
+}
+
+static int collect(Waiter *waiter, unsigned timeout_ms, FSResponse *ret, Text *ret_data) {
+    int r;
+
+    if (!waiter_wait(waiter, timeout_ms)) {
+        return -ETIMEDOUT;
+    }
+    *ret = waiter->response;
+    r = waiter->response.result;
+    if (ret_data != NULL) {
+        text_append(ret_data, text_string(&waiter->data), waiter->data.length);
+    }
+    waiter_free(waiter);
+    return r;
+}
+
 int front_call(Front *front, FSMessageType type, uint16_t flags, const char *payload,
                unsigned timeout_ms, FSResponse *ret, Text *ret_data) {
     Waiter *waiter = waiter_new();
@@ -89,16 +119,7 @@ int front_call(Front *front, FSMessageType type, uint16_t flags, const char *pay
         waiter_free(waiter);
         return -ETIMEDOUT;
     }
-    pending->context = waiter;
-    pending->request.flags = flags;
-    pending->request.uid = (uint32_t)getuid();
-    pending->request.gid = (uint32_t)getgid();
-    pending->request.pid = (uint32_t)getpid();
-    pending->request.time_ns = clock_realtime_ns();
-    if (payload != NULL) {
-        pending->request.payload = (const uint8_t *)payload;
-        pending->request.payload_length = (uint32_t)strlen(payload);
-    }
+    fill(pending, waiter, flags, payload);
     if (type == FS_MSG_LIST_XATTR) {
         pending->request.file_id = FS_ROOT_ID;
     }
@@ -112,14 +133,25 @@ int front_call(Front *front, FSMessageType type, uint16_t flags, const char *pay
         }
     }
     pending_start(front, pending);
-    if (!waiter_wait(waiter, timeout_ms)) {
-        return -ETIMEDOUT;
+    return collect(waiter, timeout_ms, ret, ret_data);
+}
+
+int front_call_at(Front *front, DaemonProcess *daemon, FSMessageType type, uint16_t flags,
+                  uint64_t offset, const char *payload, unsigned timeout_ms, FSResponse *ret,
+                  Text *ret_data) {
+    Waiter *waiter = waiter_new();
+    Pending *pending;
+
+    if (waiter == NULL) {
+        return -ENOMEM;
     }
-    *ret = waiter->response;
-    r = waiter->response.result;
-    if (ret_data != NULL) {
-        text_append(ret_data, text_string(&waiter->data), waiter->data.length);
+    pending = pending_reserved(&front->pending, PENDING_CALL, type, finish_call, PLACE_MS);
+    if (pending == NULL) {
+        waiter_free(waiter);
+        return -EBUSY; /* the last one has timed out, and its daemon still lives */
     }
-    waiter_free(waiter);
-    return r;
+    fill(pending, waiter, flags, payload);
+    pending->request.offset = offset;
+    pending_start_at(front, pending, daemon);
+    return collect(waiter, timeout_ms, ret, ret_data);
 }

@@ -450,8 +450,14 @@ static int control_take_answer(const Text *answer, Text *reply) {
 }
 
 int control_call(dev_t device, uid_t owner, const char *command, Text *reply) {
+    return control_call_within(device, owner, command, 0, reply);
+}
+
+int control_call_within(dev_t device, uid_t owner, const char *command, unsigned patience_ms,
+                        Text *reply) {
     bool query = strcmp(command, "status") == 0 || strcmp(command, "stats") == 0;
-    uint64_t patience = query ? CONTROL_QUERY_MS : CONTROL_ACTION_MS;
+    uint64_t usual = query ? CONTROL_QUERY_MS : CONTROL_ACTION_MS;
+    uint64_t patience = patience_ms > 0 ? patience_ms : usual;
     uint64_t deadline = clock_monotonic_ns() + patience * 1000000;
     _cleanup_close_ int fd = -1;
     char line[CONTROL_COMMAND_MAX + 1], block[1024];

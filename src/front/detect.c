@@ -88,8 +88,8 @@ static int pick_volume(Front *front, const ImageProbe *probe, const VolumeProbe 
         }
     } else if (probe->table.kind == PARTITION_NONE || probe->table.count == 0) {
         *ret = &probe->whole;
-        front->volume_start = 0;
-        front->volume_length = probe->size;
+        front->volume_start = probe->whole.start;
+        front->volume_length = probe->whole.length;
         return 0;
     } else {
         part = only_partition(front, probe);
@@ -104,6 +104,17 @@ static int pick_volume(Front *front, const ImageProbe *probe, const VolumeProbe 
     return 0;
 }
 
+/* The sectors of such a file can be changed, its checksums cannot be kept: reading only. */
+static void say_container(Front *front, const ImageProbe *probe) {
+    if (probe->container.kind == CONTAINER_NONE) {
+        return;
+    }
+    log_notice("%s: a %s file%s, mounting read-only", front->source_given,
+               container_name(probe->container.kind),
+               probe->container.checksum == CHECKSUM_BAD ? " with a wrong checksum" : "");
+    front->image_readonly = true;
+}
+
 static int detect_by_content(Front *front, const ImageProbe *probe) {
     const VolumeProbe *volume = NULL;
     int r = pick_volume(front, probe, &volume);
@@ -111,6 +122,7 @@ static int detect_by_content(Front *front, const ImageProbe *probe) {
     if (r < 0) {
         return r;
     }
+    say_container(front, probe);
     if (front->type != NULL) {
         return 0; /* type= was given: the daemon has the last word */
     }
@@ -119,7 +131,8 @@ static int detect_by_content(Front *front, const ImageProbe *probe) {
         return 0;
     }
     if (volume->type[0] != 0) {
-        log_error("%s: holds %s, which berth cannot mount", front->source_given, volume->type);
+        log_error("%s: holds %s, which berth cannot mount", front->source_given,
+                  volume->subtype[0] != 0 ? volume->subtype : volume->type);
     } else {
         log_error("%s: no filesystem that berth knows was found (-o type= to insist)",
                   front->source_given);

@@ -30,7 +30,9 @@ static void finish_get(Front *front, Pending *pending, const FSResponse *respons
         fuse_reply_err(pending->fuse, ioctl_error(response->result));
         return;
     }
-    memcpy(text, response->data, MIN(response->data_length, ATTRIBUTE_TEXT_MAX));
+    if (response->data_length > 0) {
+        memcpy(text, response->data, MIN(response->data_length, ATTRIBUTE_TEXT_MAX));
+    }
     if (parse_u32(text, &bits) < 0 || bits > UINT8_MAX) {
         fuse_reply_err(pending->fuse, EIO);
         return;

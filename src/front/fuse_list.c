@@ -5,8 +5,9 @@
  * raised here, before the reply; what the kernel does not get is taken back.
  *
  * Offsets: 0 is the start, 1 is behind ".", 2 behind "..", both made here; what
- * follows is the daemon's cookie plus 2. The entries in `response` are a private
- * copy (replies.c).
+ * follows is the daemon's cookie plus 2. The kernel reads on until it gets nothing;
+ * where the last answer was said to be all, and no name has changed since, it gets that
+ * from here. The entries in `response` are a private copy (replies.c).
  */
 #include "private.h"
 
@@ -21,6 +22,7 @@ typedef struct Listing {
     char *buf;
     size_t size, used;
     bool full;
+    uint64_t next;     /* offset behind the last one in buf */
     uint64_t *granted; /* file_ids in buf */
     unsigned granted_count;
 } Listing;
@@ -40,6 +42,7 @@ static bool listing_add(Listing *listing, const char *name, const struct fuse_en
         return false;
     }
     listing->used += need;
+    listing->next = next;
     return true;
 }
 
@@ -121,8 +124,12 @@ static void finish_list(Front *front, Pending *pending, const FSResponse *respon
     _cleanup_free_ char *buf = malloc(pending->size);
     _cleanup_free_ uint64_t *granted =
         calloc(response->data_length / FS_DIRENT_HEADER + 1, sizeof(*granted));
-    Listing listing = {
-        .front = front, .pending = pending, .buf = buf, .size = pending->size, .granted = granted};
+    Listing listing = {.front = front,
+                       .pending = pending,
+                       .buf = buf,
+                       .size = pending->size,
+                       .next = pending->offset,
+                       .granted = granted};
     int r = response->result;
 
     if (r == 0 && (buf == NULL || granted == NULL)) {
@@ -133,9 +140,12 @@ static void finish_list(Front *front, Pending *pending, const FSResponse *respon
         r = add_all(&listing, response);
         if (r == -EPROTO) {
             log_error("%s: the daemon sent a directory entry that cannot be", front->source_given);
-            daemon_kill(front);
+            daemon_kill(front->daemon);
             r = -EIO;
         }
+    }
+    if (r == 0 && !listing.full && (response->flags & FS_RESP_END) != 0) {
+        nodes_list_end_store(&front->nodes, pending->request.file_id, listing.next);
     }
     /* Not before: see nodes.h. */
     nodes_saw(&front->nodes, response->number);
@@ -166,6 +176,10 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
     if (off < 0) {
         fuse_reply_err(req, EINVAL);
+        return;
+    }
+    if (nodes_list_ended(&front->nodes, ino, (uint64_t)off)) {
+        fuse_reply_buf(req, NULL, 0);
         return;
     }
     pending = fuse_begin(req, FS_MSG_LIST_DIR, ino, finish_list);

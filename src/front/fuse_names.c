@@ -191,11 +191,13 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 static void finish_readlink(Front *front, Pending *pending, const FSResponse *response) {
     _cleanup_free_ char *target = NULL;
 
-    if (response->result == 0) {
-        target = strndup((const char *)response->data, response->data_length);
+    if (response->result < 0 || response->data_length == 0) {
+        fuse_reply_err(pending->fuse, response->result < 0 ? -response->result : EIO);
+        return;
     }
+    target = strndup((const char *)response->data, response->data_length);
     if (target == NULL) {
-        fuse_reply_err(pending->fuse, response->result < 0 ? -response->result : ENOMEM);
+        fuse_reply_err(pending->fuse, ENOMEM);
         return;
     }
     fuse_reply_readlink(pending->fuse, target);

@@ -38,7 +38,11 @@ Pending *fuse_begin(fuse_req_t req, FSMessageType type, fuse_ino_t ino, PendingF
     if (wants_space(type)) {
         chores_evict_now(front->chores);
     }
-    pending = pending_get(front, type, finish);
+    pending = wire_is_resent(front) ? pending_claim(front, wire_unique(front), type, finish) : NULL;
+    if (pending == NULL) {
+        pending = pending_get(front, type, finish);
+    }
+    pending->unique = wire_unique(front);
     pending->fuse = req;
     pending->request.file_id = ino;
     pending->request.uid = caller->uid;

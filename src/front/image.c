@@ -158,6 +158,19 @@ static int lock_wait(int fd, bool shared) {
     return r;
 }
 
+int source_reopen(const Front *front) {
+    char path[64];
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", front->image_fd);
+    fd = open(path, O_CLOEXEC | O_NOCTTY | (front->image_readonly ? O_RDONLY : O_RDWR));
+    if (fd < 0) {
+        log_debug("%s: opening it again: %m", front->source_given);
+        fd = fcntl(front->image_fd, F_DUPFD_CLOEXEC, 3);
+    }
+    return fd < 0 ? -errno : fd;
+}
+
 int source_open(Front *front) {
     bool readonly = front->options.readonly;
     int fd = open_wait(front->source, readonly), r;
@@ -194,5 +207,6 @@ int source_open(Front *front) {
     }
     front->image_fd = fd;
     front->image_readonly = readonly;
+    front->next_image_fd = source_reopen(front);
     return 0;
 }

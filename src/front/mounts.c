@@ -210,17 +210,21 @@ void mounts_free(MountEntry *entries, size_t count) {
     free(entries);
 }
 
-const MountEntry *mounts_find(const MountEntry *entries, size_t count, const char *directory) {
-    /* A mount whose front-end died may not resolve: then the text itself has to match. */
-    _cleanup_free_ char *resolved = realpath(directory, NULL);
-    const char *wanted = resolved != NULL ? resolved : directory;
-
+static const MountEntry *mounts_find_exactly(const MountEntry *entries, size_t count,
+                                             const char *directory) {
     for (size_t i = count; i > 0; i--) {
-        if (strcmp(entries[i - 1].directory, wanted) == 0) {
+        if (strcmp(entries[i - 1].directory, directory) == 0) {
             return &entries[i - 1];
         }
     }
     return NULL;
+}
+
+const MountEntry *mounts_find(const MountEntry *entries, size_t count, const char *directory) {
+    /* A mount whose front-end died may not resolve: then the text itself has to match. */
+    _cleanup_free_ char *resolved = realpath(directory, NULL);
+
+    return mounts_find_exactly(entries, count, resolved != NULL ? resolved : directory);
 }
 
 /* Runs mount(8) or umount(8), which know how to write utab, in silence. */
@@ -262,9 +266,10 @@ void mounts_forget(const char *directory) {
     if (geteuid() != 0) {
         return;
     }
-    /* The place may have a new mount, and its entry, by now. */
+    /* The place may have a new mount, and its entry, by now. It must not be looked up: an automount
+     * there lets nobody pass before umount(8) is done, which waits for us. */
     if (mounts_read(&entries, &count) == 0) {
-        taken = mounts_find(entries, count, directory) != NULL;
+        taken = mounts_find_exactly(entries, count, directory) != NULL;
         mounts_free(entries, count);
     }
     if (!taken) {

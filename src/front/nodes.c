@@ -8,8 +8,10 @@
 typedef struct Node {
     HashNode hash;    /* key: file_id */
     uint64_t lookups; /* above zero */
+    uint32_t place;   /* in the keepsake */
     bool has_attr;
     FsAttr attr;
+    uint64_t list_end; /* 0: not known */
     NameLists lists;
 } Node;
 
@@ -19,12 +21,33 @@ static Node *node_find_locked(Nodes *nodes, uint64_t file_id) {
     return hash == NULL ? NULL : container_of(hash, Node, hash);
 }
 
-int nodes_init(Nodes *nodes) {
-    memset(nodes, 0, sizeof(*nodes));
-    pthread_mutex_init(&nodes->lock, NULL);
-    hashmap_init(&nodes->map);
-    names_init(&nodes->names);
-    return nodes_grant(nodes, FS_ROOT_ID);
+/* With the lock. Makes a node without lookups, at a place in the keepsake if it has one already. */
+static int node_new(Nodes *nodes, uint64_t file_id, const uint32_t *place, Node **ret) {
+    Node *node = calloc(1, sizeof(*node));
+    int r = node == NULL ? -ENOMEM : hashmap_enter(&nodes->map, &node->hash, file_id);
+
+    if (r == 0 && place != NULL) {
+        node->place = *place;
+    } else if (r == 0 && nodes->keepsake != NULL) {
+        r = keepsake_node_take(nodes->keepsake, file_id, &node->place);
+        if (r < 0) {
+            hashmap_remove(&nodes->map, &node->hash);
+        }
+    }
+    if (r < 0) {
+        free(node);
+        return r;
+    }
+    name_lists_init(&node->lists);
+    *ret = node;
+    return 0;
+}
+
+static void node_set_lookups(Nodes *nodes, Node *node, uint64_t lookups) {
+    node->lookups = lookups;
+    if (nodes->keepsake != NULL) {
+        keepsake_node_set(nodes->keepsake, node->place, lookups);
+    }
 }
 
 static void node_drop(HashNode *hash, void *arg) {
@@ -35,6 +58,37 @@ static void node_drop(HashNode *hash, void *arg) {
     names_drop_here(&nodes->names, &node->lists);
     hashmap_remove(&nodes->map, hash);
     free(node);
+}
+
+int nodes_adopt(Nodes *nodes) {
+    const Keepsake *keepsake = nodes->keepsake;
+
+    hashmap_iterate(&nodes->map, node_drop, nodes); /* their places were in another keepsake */
+    for (uint32_t i = 0; i < keepsake->node_capacity; i++) {
+        const KeepsakeNode *kept = &keepsake->nodes[i];
+        Node *node;
+        int r;
+
+        /* One that was entered or dropped when its owner died may lack either number: counting
+         * too much is harmless. */
+        if (kept->file_id != 0 && node_find_locked(nodes, kept->file_id) == NULL) {
+            r = node_new(nodes, kept->file_id, &i, &node);
+            if (r < 0) {
+                return r;
+            }
+            node_set_lookups(nodes, node, MAX(kept->lookups, UINT64_C(1)));
+        }
+    }
+    return node_find_locked(nodes, FS_ROOT_ID) != NULL ? 0 : nodes_grant(nodes, FS_ROOT_ID);
+}
+
+int nodes_init(Nodes *nodes, Keepsake *keepsake) {
+    memset(nodes, 0, sizeof(*nodes));
+    pthread_mutex_init(&nodes->lock, NULL);
+    hashmap_init(&nodes->map);
+    names_init(&nodes->names);
+    nodes->keepsake = keepsake;
+    return nodes_grant(nodes, FS_ROOT_ID);
 }
 
 void nodes_done(Nodes *nodes) {
@@ -50,17 +104,11 @@ int nodes_grant(Nodes *nodes, uint64_t file_id) {
 
     pthread_mutex_lock(&nodes->lock);
     node = node_find_locked(nodes, file_id);
-    if (node != NULL) {
-        node->lookups++;
-    } else {
-        node = calloc(1, sizeof(*node));
-        r = node == NULL ? -ENOMEM : hashmap_enter(&nodes->map, &node->hash, file_id);
-        if (r < 0) {
-            free(node);
-        } else {
-            node->lookups = 1;
-            name_lists_init(&node->lists);
-        }
+    if (node == NULL) {
+        r = node_new(nodes, file_id, NULL, &node);
+    }
+    if (r == 0) {
+        node_set_lookups(nodes, node, node->lookups + 1);
     }
     pthread_mutex_unlock(&nodes->lock);
     return r;
@@ -82,7 +130,7 @@ unsigned nodes_forget(Nodes *nodes, const NodeForget *forgets, unsigned count, u
         if (node == NULL || forgets[i].file_id == FS_ROOT_ID) {
             continue;
         }
-        node->lookups -= MIN(forgets[i].lookups, node->lookups);
+        node_set_lookups(nodes, node, node->lookups - MIN(forgets[i].lookups, node->lookups));
         if (node->lookups == 0) {
             ret_ids[gone++] = forgets[i].file_id;
             node_drop(&node->hash, nodes);
@@ -178,7 +226,7 @@ bool nodes_lookup(Nodes *nodes, uint64_t directory, const FsName *name, FsAttr *
     }
     found = node != NULL && node->has_attr && node->attr.nlink > 0;
     if (found) {
-        node->lookups++;
+        node_set_lookups(nodes, node, node->lookups + 1);
         nodes->answers++;
         *ret = node->attr;
         *ret_exact = exact;
@@ -207,6 +255,33 @@ void nodes_name_drop_in(Nodes *nodes, uint64_t directory) {
         names_drop_below(&nodes->names, &node->lists);
     }
     pthread_mutex_unlock(&nodes->lock);
+}
+
+void nodes_list_end_store(Nodes *nodes, uint64_t directory, uint64_t offset) {
+    Node *node;
+
+    pthread_mutex_lock(&nodes->lock);
+    node = node_find_locked(nodes, directory);
+    if (node != NULL) {
+        node->list_end = offset;
+    }
+    pthread_mutex_unlock(&nodes->lock);
+}
+
+bool nodes_list_ended(Nodes *nodes, uint64_t directory, uint64_t offset) {
+    Node *node;
+    bool ended;
+
+    pthread_mutex_lock(&nodes->lock);
+    node = node_find_locked(nodes, directory);
+    ended = node != NULL && offset != 0 && node->list_end == offset;
+    nodes->answers += ended;
+    pthread_mutex_unlock(&nodes->lock);
+    return ended;
+}
+
+void nodes_list_end_drop(Nodes *nodes, uint64_t directory) {
+    nodes_list_end_store(nodes, directory, 0);
 }
 
 NodesStats nodes_stats(Nodes *nodes) {

@@ -28,6 +28,11 @@
  * is not kept: which names are equal is the format's business, and where it compares
  * bytes the kernel keeps absences itself.
  *
+ * The end of a listing (nodes_list_end_store()) is kept by the same order: an offset in
+ * the directory behind which the daemon had no more entries, known until a name in it
+ * changes. A reader that goes on from there is at the end; a listing from the start is
+ * always the daemon's.
+ *
  * One mutex, a leaf: nothing else is taken while it is held.
  */
 #ifndef BERTH_FRONT_NODES_H
@@ -35,6 +40,7 @@
 
 #include "berth/fs.h"
 #include "berth/hashmap.h"
+#include "keepsake.h"
 #include "names.h"
 #include <pthread.h>
 
@@ -42,12 +48,16 @@ typedef struct Nodes {
     pthread_mutex_t lock;
     HashMap map;
     Names names;
-    uint64_t seen;    /* number of the last response that was processed */
-    uint64_t answers; /* lookups answered here */
+    uint64_t seen;      /* number of the last response that was processed */
+    uint64_t answers;   /* lookups and ends of listings answered here */
+    Keepsake *keepsake; /* counts are kept there as well; NULL: nowhere */
 } Nodes;
 
-/* Enters the root, which the kernel never forgets. 0 or -ENOMEM. */
-int nodes_init(Nodes *nodes);
+/* Enters the root, which the kernel never forgets. The keepsake stays the caller's. 0 or -ENOMEM.
+ */
+int nodes_init(Nodes *nodes, Keepsake *keepsake);
+/* The keepsake is a predecessor's now: starts anew with what it left there. 0 or -ENOMEM. */
+int nodes_adopt(Nodes *nodes);
 void nodes_done(Nodes *nodes);
 
 /* The kernel is about to be told of file_id once more. 0 or -ENOMEM. */
@@ -82,6 +92,13 @@ bool nodes_lookup(Nodes *nodes, uint64_t directory, const FsName *name, FsAttr *
 /* All names of the file, and all names in the directory, are to be asked for again. */
 void nodes_name_drop_of(Nodes *nodes, uint64_t file_id);
 void nodes_name_drop_in(Nodes *nodes, uint64_t directory);
+
+/* Behind this offset of the directory nothing was listed. */
+void nodes_list_end_store(Nodes *nodes, uint64_t directory, uint64_t offset);
+/* Is that still so? */
+bool nodes_list_ended(Nodes *nodes, uint64_t directory, uint64_t offset);
+/* A name in the directory has changed, or may have. */
+void nodes_list_end_drop(Nodes *nodes, uint64_t directory);
 
 typedef struct NodesStats {
     uint64_t nodes, names, answers;

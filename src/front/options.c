@@ -128,9 +128,22 @@ static int set_daemon(const Parse *parse, const char *name, const char *value) {
         options->daemon = FRONT_DAEMON_AUTO;
     } else if (value != NULL && strcmp(value, "never") == 0) {
         options->daemon = FRONT_DAEMON_NEVER;
+    } else if (value != NULL && strcmp(value, "unit") == 0) {
+        options->daemon = FRONT_DAEMON_UNIT;
     } else {
-        return complain(parse, name, value, "always, auto or never");
+        return complain(parse, name, value, "always, auto, never or unit");
     }
+    return 0;
+}
+
+static int set_daemon_socket(const Parse *parse, const char *name, const char *value) {
+    FrontOptions *options = parse->options;
+
+    if (value == NULL || value[0] != '/' || strlen(value) >= sizeof(options->daemon_socket)) {
+        return complain(parse, name, value, "the absolute path of a socket is needed");
+    }
+    (void)snprintf(options->daemon_socket, sizeof(options->daemon_socket), "%s", value);
+    options->daemon = FRONT_DAEMON_UNIT;
     return 0;
 }
 
@@ -151,6 +164,16 @@ static int set_sandbox(const Parse *parse, const char *name, const char *value) 
     if (value == NULL || sandbox_mode_parse(value, &parse->options->sandbox) < 0) {
         return complain(parse, name, value, "auto, require or off");
     }
+    return 0;
+}
+
+static int set_heartbeat(const Parse *parse, const char *name, const char *value) {
+    uint32_t seconds;
+
+    if (value == NULL || parse_u32(value, &seconds) < 0 || seconds > 86400) {
+        return complain(parse, name, value, "a number of seconds is needed, 0 for none");
+    }
+    parse->options->heartbeat = seconds;
     return 0;
 }
 
@@ -177,6 +200,8 @@ static int own_flag(FrontOptions *options, const char *name) {
         options->allow_other = true;
     } else if (strcmp(name, "debug") == 0) {
         options->debug = true;
+    } else if (strcmp(name, "noholder") == 0) {
+        options->noholder = true;
     } else if (strcmp(name, "direct") == 0) {
         options->daemon = FRONT_DAEMON_NEVER;
     } else {
@@ -201,11 +226,17 @@ static int own_value(const Parse *parse, const char *name, const char *value) {
     if (strcmp(name, "daemon") == 0) {
         return set_daemon(parse, name, value);
     }
+    if (strcmp(name, "daemon-socket") == 0) {
+        return set_daemon_socket(parse, name, value);
+    }
     if (strcmp(name, "transport") == 0) {
         return set_transport(parse, name, value);
     }
     if (strcmp(name, "sandbox") == 0) {
         return set_sandbox(parse, name, value);
+    }
+    if (strcmp(name, "heartbeat") == 0) {
+        return set_heartbeat(parse, name, value);
     }
     if (strcmp(name, "uid") == 0) {
         return set_id(parse, name, value, false, &options->uid);
@@ -249,8 +280,11 @@ static int one_option(void *arg, const char *name, const char *value) {
 }
 
 void front_options_init(FrontOptions *options) {
-    *options = (FrontOptions){
-        .uid = (uint32_t)getuid(), .gid = (uint32_t)getgid(), .fmask = 022, .dmask = 022};
+    *options = (FrontOptions){.uid = (uint32_t)getuid(),
+                              .gid = (uint32_t)getgid(),
+                              .fmask = 022,
+                              .dmask = 022,
+                              .heartbeat = FRONT_HEARTBEAT_DEFAULT};
 }
 
 void front_options_done(FrontOptions *options) {

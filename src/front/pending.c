@@ -11,24 +11,32 @@
 #include <assert.h>
 #include <time.h>
 
+static void cond_init(pthread_cond_t *cond) {
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
 int pending_table_init(PendingTable *table) {
     memset(table, 0, sizeof(*table));
-    table->messages = malloc((size_t)PENDING_SLOTS * FS_MESSAGE_MAX);
+    table->messages = malloc((size_t)PENDING_TOTAL * FS_MESSAGE_MAX);
     if (table->messages == NULL) {
         return -ENOMEM;
     }
     pthread_mutex_init(&table->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&table->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&table->changed);
+    cond_init(&table->progress);
     list_init(&table->free);
     list_init(&table->in_flight);
-    for (unsigned i = 0; i < PENDING_SLOTS; i++) {
+    for (unsigned i = 0; i < PENDING_TOTAL; i++) {
         table->slots[i].slot = (uint16_t)i;
         table->slots[i].message = table->messages + (size_t)i * FS_MESSAGE_MAX;
-        list_append(&table->free, &table->slots[i].node);
+        if (i < PENDING_SLOTS) {
+            list_append(&table->free, &table->slots[i].node);
+        }
     }
     return 0;
 }
@@ -37,7 +45,40 @@ void pending_table_done(PendingTable *table) {
     assert(table->in_flight_count == 0);
     free(table->messages);
     pthread_cond_destroy(&table->changed);
+    pthread_cond_destroy(&table->progress);
     pthread_mutex_destroy(&table->lock);
+}
+
+void pending_adopt(PendingTable *table) {
+    uint64_t seq = table->keepsake->next_seq;
+
+    for (unsigned i = 0; i < PENDING_TOTAL; i++) {
+        KeepsakeSlot *kept = &table->keepsake->slots[i];
+        Pending *pending = &table->slots[i];
+
+        seq = MAX(seq, fs_request_seq(kept->request_id));
+        if (i < PENDING_SLOTS && kept->type != 0 && kept->unique != 0) {
+            pending->kept = true;
+            list_remove(&pending->node);
+        } else {
+            kept->type = 0;
+        }
+    }
+    /* The number is stored without a lock, so it may be behind by one for each thread. */
+    atomic_store(&table->next_seq, seq + PENDING_TOTAL);
+}
+
+void pending_release_kept(PendingTable *table) {
+    pthread_mutex_lock(&table->lock);
+    for (unsigned i = 0; i < PENDING_SLOTS; i++) {
+        if (table->slots[i].kept) {
+            table->slots[i].kept = false;
+            table->keepsake->slots[i].type = 0;
+            list_append(&table->free, &table->slots[i].node);
+        }
+    }
+    pthread_cond_broadcast(&table->changed);
+    pthread_mutex_unlock(&table->lock);
 }
 
 /* CLOCK_MONOTONIC, timeout_ms from now. */
@@ -54,6 +95,17 @@ static struct timespec deadline_after(unsigned timeout_ms) {
     return until;
 }
 
+void pending_clear(Pending *pending, FSMessageType type, PendingFinish *finish) {
+    uint16_t slot = pending->slot;
+    uint8_t *message = pending->message;
+
+    memset(pending, 0, sizeof(*pending));
+    pending->slot = slot;
+    pending->message = message;
+    pending->finish = finish;
+    pending->request.type = (uint16_t)type;
+}
+
 Pending *pending_get(Front *front, FSMessageType type, PendingFinish *finish) {
     Pending *pending;
 
@@ -68,8 +120,6 @@ Pending *pending_get_timed(Front *front, FSMessageType type, PendingFinish *fini
     const struct timespec until = deadline_after(timeout_ms);
     PendingTable *table = &front->pending;
     Pending *pending;
-    uint16_t slot;
-    uint8_t *message;
     int r = 0;
 
     pthread_mutex_lock(&table->lock);
@@ -82,22 +132,16 @@ Pending *pending_get_timed(Front *front, FSMessageType type, PendingFinish *fini
     }
     pending = container_of(list_first(&table->free), Pending, node);
     list_remove(&pending->node);
+    pending_clear(pending, type, finish);
     pthread_mutex_unlock(&table->lock);
-
-    slot = pending->slot;
-    message = pending->message;
-    memset(pending, 0, sizeof(*pending));
-    pending->slot = slot;
-    pending->message = message;
-    pending->finish = finish;
-    pending->request.type = (uint16_t)type;
     return pending;
 }
 
 void pending_put(Front *front, Pending *pending) {
     PendingTable *table = &front->pending;
 
-    if (pending->has_out) {
+    if (pending->has_out &&
+        (!pending->doubtful || !fences_hold(&front->fences, front->arena_out, &pending->out))) {
         arena_slot_put(front->arena_out, &pending->out);
     }
     if (pending->has_in) {
@@ -105,7 +149,11 @@ void pending_put(Front *front, Pending *pending) {
     }
     pending->has_out = pending->has_in = false;
     pthread_mutex_lock(&table->lock);
-    list_append(&table->free, &pending->node);
+    if (pending->reserved) {
+        pending->reserved = false;
+    } else {
+        list_append(&table->free, &pending->node);
+    }
     pthread_cond_broadcast(&table->changed);
     pthread_mutex_unlock(&table->lock);
 }
@@ -147,30 +195,41 @@ static void finish_with(Front *front, Pending *pending, int error) {
     pending_finish(front, pending, &response);
 }
 
-/* Enters the request into the order of sending. */
-static bool enter_flight(PendingTable *table, Pending *pending, unsigned holders) {
-    bool up;
+/* Enters the request into the order of sending. Returns whom to send it to now, NULL: it waits, or,
+ * with *ret_failed below 0, nobody will answer it. */
+static DaemonProcess *enter_flight(PendingTable *table, Pending *pending, uint64_t *ret_base,
+                                   int *ret_failed) {
+    DaemonProcess *daemon;
 
     pthread_mutex_lock(&table->lock);
     pending->in_flight = true;
-    pending->holders = holders;
+    pending->holders = 2;
     list_append(&table->in_flight, &pending->node);
     table->in_flight_count++;
-    up = table->up;
+    daemon = table->daemon;
+    if (daemon != NULL) {
+        pending->sent_to = daemon;
+        table->sending++;
+    }
+    *ret_failed = table->failed;
+    *ret_base = table->base;
     pthread_mutex_unlock(&table->lock);
-    return up;
+    return daemon;
 }
 
 /* The last of sender and finisher gives the slot back: an answer may overtake the sender's return
  * from transport_send(), and the message must stay as it is until then. */
-static void release(Front *front, Pending *pending) {
+static void release(Front *front, Pending *pending, bool sent) {
     PendingTable *table = &front->pending;
     bool last;
 
     pthread_mutex_lock(&table->lock);
     last = --pending->holders == 0;
-    if (last) {
+    if (last && !pending->reserved) {
         table->in_flight_count--;
+    }
+    if (sent && --table->sending == 0) {
+        pthread_cond_broadcast(&table->progress);
     }
     pthread_mutex_unlock(&table->lock);
     if (last) {
@@ -190,44 +249,113 @@ static void debug_request(const Pending *pending) {
     log_debug("-> %s", fs_request_to_text(&pending->request, line, sizeof(line)));
 }
 
-void pending_start(Front *front, Pending *pending) {
-    uint64_t seq = atomic_fetch_add(&front->pending.next_seq, 1) + 1;
-    int length = 0;
-    bool up;
+Pending *pending_claim(Front *front, uint64_t unique, FSMessageType type, PendingFinish *finish) {
+    PendingTable *table = &front->pending;
+    Pending *pending = NULL;
 
-    pending->request.request_id = fs_request_id(pending->slot, seq);
+    if (table->keepsake == NULL) {
+        return NULL;
+    }
+    pthread_mutex_lock(&table->lock);
+    for (unsigned i = 0; i < PENDING_SLOTS && pending == NULL; i++) {
+        const KeepsakeSlot *kept = &table->keepsake->slots[i];
+
+        if (table->slots[i].kept && kept->unique == unique && kept->type == (uint32_t)type + 1) {
+            pending = &table->slots[i];
+        }
+    }
+    if (pending != NULL) {
+        pending_clear(pending, type, finish);
+        pending->request.request_id = table->keepsake->slots[pending->slot].request_id;
+        pending->suspect = true; /* until it is answered nothing is reconciled */
+    }
+    pthread_mutex_unlock(&table->lock);
+    return pending;
+}
+
+/* The highest one: several threads send, and one that was held up must not take it back. */
+static void keep_seq(struct KeepsakeHeader *keepsake, uint64_t seq) {
+    uint64_t kept = __atomic_load_n(&keepsake->next_seq, __ATOMIC_RELAXED);
+
+    while (kept < seq && !__atomic_compare_exchange_n(&keepsake->next_seq, &kept, seq, false,
+                                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+}
+
+/* Notes what is in flight for a front-end that may have to go on with it. */
+static void keep(PendingTable *table, const Pending *pending, uint64_t seq) {
+    if (table->keepsake != NULL) {
+        KeepsakeSlot *kept = &table->keepsake->slots[pending->slot];
+
+        kept->unique = pending->unique;
+        kept->request_id = pending->request.request_id;
+        __atomic_store_n(&kept->type, (uint32_t)pending->request.type + 1, __ATOMIC_RELEASE);
+        keep_seq(table->keepsake, seq);
+    }
+}
+
+/* The kernel has its answer. */
+static void unkeep(PendingTable *table, const Pending *pending) {
+    if (table->keepsake != NULL) {
+        __atomic_store_n(&table->keepsake->slots[pending->slot].type, UINT32_C(0),
+                         __ATOMIC_RELEASE);
+    }
+}
+
+/* Gives it its id (a claimed one has it) and its form on the wire. Length or -errno. */
+int pending_prepare(Front *front, Pending *pending) {
+    uint64_t seq = atomic_fetch_add(&front->pending.next_seq, 1) + 1;
+    int length;
+
+    if (pending->request.request_id == 0) {
+        pending->request.request_id = fs_request_id(pending->slot, seq);
+    }
+    keep(&front->pending, pending, seq);
     if (log_level() >= LOG_LEVEL_DEBUG) {
         debug_request(pending);
     }
     if (front->direct != NULL) {
-        enter_flight(&front->pending, pending, 1);
-        direct_execute(front, pending);
-        return;
+        return 0;
     }
     length = fs_request_encode(&pending->request, pending->message, FS_MESSAGE_MAX);
     pending->request.name.text = (const char *)pending->message + FS_REQUEST_HEADER;
-    up = enter_flight(&front->pending, pending, length < 0 ? 1 : 2);
-    if (length < 0) {
-        finish_with(front, pending, length == -EMSGSIZE ? -EIO : length);
-        return;
-    }
     pending->message_length = length;
-    if (up) {
-        /* A failure means that the daemon has gone: the replier finds the end of file, and this
-         * request among those in flight. */
-        (void)transport_send(front->daemon.transport, pending->message, (size_t)length);
-    } else {
-        finish_with(front, pending, -EIO);
-    }
-    release(front, pending);
+    return length;
 }
 
-Pending *pending_match(PendingTable *table, const FSResponse *response) {
+void pending_start(Front *front, Pending *pending) {
+    int length = pending_prepare(front, pending), failed;
+    uint64_t base;
+    DaemonProcess *daemon = enter_flight(&front->pending, pending, &base, &failed);
+
+    if (front->direct != NULL) {
+        direct_execute(front, pending);
+    } else if (length < 0) {
+        finish_with(front, pending, length == -EMSGSIZE ? -EIO : length);
+    } else if (daemon != NULL) {
+        if (pending->request.type == FS_MSG_EVICT && pending->request.offset < base) {
+            pending_renew(front, pending);
+        }
+        /* A failure means that the daemon has gone: the keeper finds this among those in flight. */
+        (void)transport_send(daemon->transport, pending->message, (size_t)pending->message_length);
+    } else if (failed < 0) {
+        finish_with(front, pending, failed);
+    }
+    release(front, pending, daemon != NULL);
+}
+
+void pending_sent(Front *front, Pending *pending) {
+    release(front, pending, true);
+}
+
+Pending *pending_match(PendingTable *table, const DaemonProcess *daemon,
+                       const FSResponse *response) {
     uint16_t slot = fs_request_slot(response->request_id);
     Pending *pending = NULL;
 
     pthread_mutex_lock(&table->lock);
-    if (slot < PENDING_SLOTS && table->slots[slot].in_flight &&
+    if (slot < PENDING_TOTAL && table->slots[slot].in_flight &&
+        table->slots[slot].sent_to == daemon &&
         table->slots[slot].request.request_id == response->request_id) {
         pending = &table->slots[slot];
     }
@@ -241,20 +369,27 @@ void pending_finish(Front *front, Pending *pending, const FSResponse *response) 
     pthread_mutex_lock(&table->lock);
     assert(pending->in_flight);
     pending->in_flight = false;
-    list_remove(&pending->node);
+    if (!pending->reserved) {
+        list_remove(&pending->node);
+    }
+    table->answered++;
+    if (table->waiting) {
+        pthread_cond_broadcast(&table->progress);
+    }
     pthread_mutex_unlock(&table->lock);
 
     if (log_level() >= LOG_LEVEL_DEBUG) {
         debug_response(response);
     }
     pending->finish(front, pending, response);
+    unkeep(table, pending);
 
-    release(front, pending);
+    release(front, pending, false);
 }
 
-void pending_set_up(PendingTable *table, bool up) {
+void pending_set_daemon(PendingTable *table, DaemonProcess *daemon) {
     pthread_mutex_lock(&table->lock);
-    table->up = up;
+    table->daemon = daemon;
     pthread_mutex_unlock(&table->lock);
 }
 
@@ -264,7 +399,8 @@ void pending_fail_all(Front *front, int error) {
 
     for (;;) {
         pthread_mutex_lock(&table->lock);
-        table->up = false;
+        table->daemon = NULL;
+        table->failed = error;
         first = list_first(&table->in_flight);
         pthread_mutex_unlock(&table->lock);
         if (first == NULL) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The replier: receives from the daemon, decodes a private copy, finds the
+ * The replier of one daemon: receives, decodes a private copy, finds the
  * request it answers, checks the one against the other, finishes. It never waits
  * for a slot, an arena slot or the daemon's queue, so it always drains. What the
  * daemon must not do ends the daemon, with one line saying what it was.
@@ -25,9 +25,9 @@ static int fetch_data(const Pending *pending, FSResponse *response, uint8_t *scr
     return 0;
 }
 
-/* 0, or -EPROTO with *text. */
-static int handle(Front *front, const uint8_t *message, size_t length, uint64_t *last_number,
-                  uint8_t *scratch, char text[128]) {
+int replies_handle(const DaemonProcess *daemon, const uint8_t *message, size_t length,
+                   uint64_t *last_number, uint8_t *scratch, char text[128]) {
+    Front *front = daemon->front;
     FSResponse response;
     Pending *pending;
     int r = fs_response_decode(message, length, &response, text);
@@ -35,16 +35,20 @@ static int handle(Front *front, const uint8_t *message, size_t length, uint64_t 
     if (r < 0) {
         return r;
     }
-    if (response.number <= *last_number) {
-        strcpy(text, "number is not above the last one's");
-        return -EPROTO;
-    }
-    *last_number = response.number;
-    pending = pending_match(&front->pending, &response);
+    pending = pending_match(&front->pending, daemon, &response);
     if (pending == NULL) {
         strcpy(text, "answers no request in flight");
         return -EPROTO;
     }
+    /* A successor goes on from its predecessor's numbers. */
+    *last_number =
+        MAX(*last_number, pending->request.type == FS_MSG_MOUNT ? pending->request.offset : 0);
+    /* A successor that could not take over knows no numbers to go on from. */
+    if (response.number <= *last_number && !(pending->reserved && response.result < 0)) {
+        strcpy(text, "number is not above the last one's");
+        return -EPROTO;
+    }
+    *last_number = MAX(*last_number, response.number);
     r = response_check(pending, &response, text);
     if (r == 0) {
         r = fetch_data(pending, &response, scratch);
@@ -52,13 +56,21 @@ static int handle(Front *front, const uint8_t *message, size_t length, uint64_t 
     if (r < 0) {
         return r;
     }
-    response_accept(front, pending, &response);
+    /* A successor that could not take over has done nothing to the volume. */
+    if (!pending->reserved || response.result == 0) {
+        atomic_store(&front->last_number, response.number);
+        if (front->keepsake.header != NULL) {
+            front->keepsake.header->last_number = response.number;
+        }
+        response_accept(front, pending, &response);
+    }
     pending_finish(front, pending, &response);
     return 0;
 }
 
 void *replies_thread(void *arg) {
-    Front *front = arg;
+    DaemonProcess *daemon = arg;
+    Front *front = daemon->front;
     _cleanup_free_ uint8_t *message = malloc(FS_MESSAGE_MAX);
     _cleanup_free_ uint8_t *scratch = malloc(ARENA_SMALL);
     char text[128] = "out of memory";
@@ -66,8 +78,8 @@ void *replies_thread(void *arg) {
     int r = message == NULL || scratch == NULL ? -EPROTO : 1;
 
     while (r > 0) {
-        r = transport_receive(front->daemon.transport, message, FS_MESSAGE_MAX);
-        if (r > 0 && handle(front, message, (size_t)r, &last_number, scratch, text) < 0) {
+        r = transport_receive(daemon->transport, message, FS_MESSAGE_MAX);
+        if (r > 0 && replies_handle(daemon, message, (size_t)r, &last_number, scratch, text) < 0) {
             r = -EPROTO;
         } else if (r == -EPROTO) {
             strcpy(text, "not a message in its place");
@@ -76,8 +88,9 @@ void *replies_thread(void *arg) {
     if (r == -EPROTO) {
         log_error("%s: %s broke the protocol and is stopped: a response: %s", front->source_given,
                   front->type->daemon, text);
-        daemon_kill(front);
+        daemon_kill(daemon);
     }
-    supervise_channel_lost(front);
+    pending_gone(front, daemon);
+    keeper_channel_lost(front);
     return NULL;
 }

@@ -7,11 +7,15 @@
  */
 #include "private.h"
 
+#include "limits.h"
+#include "manager.h"
+
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -72,16 +76,26 @@ static int front_init(Front *front, const FrontConfig *config, int ready_fd) {
                      .source_given = config->source,
                      .ready_fd = ready_fd,
                      .image_fd = -1,
-                     .daemon = {.pidfd = -1, .log_fd = -1},
+                     .next_image_fd = -1,
+                     .lifeline_fd = -1,
+                     .fuse_fd = -1,
+                     .argv = config->argv,
                      .started_ns = clock_monotonic_ns()};
+    pthread_mutex_init(&front->health_lock, NULL);
+    fences_init(&front->fences);
+    front->health.state = front->options.daemon == FRONT_DAEMON_NEVER ? "direct" : "running";
     front->stop_fd = eventfd(0, EFD_CLOEXEC);
     front->init_fd = eventfd(0, EFD_CLOEXEC);
     r = front->stop_fd < 0 || front->init_fd < 0 ? -errno : 0;
-    if (r == 0) {
-        r = pending_table_init(&front->pending);
+    if (r == 0 && front->options.daemon != FRONT_DAEMON_NEVER) {
+        r = keepsake_new(&front->keepsake);
     }
     if (r == 0) {
-        r = nodes_init(&front->nodes);
+        r = pending_table_init(&front->pending);
+        front->pending.keepsake = front->keepsake.header;
+    }
+    if (r == 0) {
+        r = nodes_init(&front->nodes, front->keepsake.header != NULL ? &front->keepsake : NULL);
     }
     return r;
 }
@@ -106,20 +120,44 @@ static int start_direct(Front *front) {
 
     if (r < 0) {
         log_error("%s: %s", front->source_given, strerror(-r));
+    }
+    return r;
+}
+
+/* What a daemon leaves to the next one. Its size is the volume's option `log`. */
+static int make_lifeline(Front *front) {
+    _cleanup_(text_done) Text text = {0};
+    FsMountOptions options;
+    char why[128] = "";
+    int r = front_options_for_volume(&front->options, true, &text);
+
+    if (r == 0) {
+        r = fs_options_parse(text_string(&text), &options, why);
+    }
+    if (r < 0) {
+        log_error("%s: %s", front->source_given, why[0] != 0 ? why : strerror(-r));
         return r;
     }
-    pending_set_up(&front->pending, true);
-    return 0;
+    r = lifeline_memory_new(options.log_bytes, PENDING_TOTAL, &front->lifeline_fd);
+    if (r < 0) {
+        log_error("%s: memory for the log: %s", front->source_given, strerror(-r));
+    }
+    return r;
 }
 
 static int start_service(Front *front) {
     FrontDaemonMode mode = front->options.daemon;
+    DaemonProcess *daemon = NULL;
     int r;
 
     if (mode == FRONT_DAEMON_NEVER) {
         return start_direct(front);
     }
-    r = daemon_start(front, mode == FRONT_DAEMON_AUTO);
+    r = make_lifeline(front);
+    if (r < 0) {
+        return r;
+    }
+    r = daemon_start(front, mode == FRONT_DAEMON_AUTO, &daemon);
     if (r < 0 && mode == FRONT_DAEMON_AUTO) {
         log_warning("%s: %s cannot be started (%s): the filesystem runs inside berthfs, without a "
                     "sandbox",
@@ -129,10 +167,9 @@ static int start_service(Front *front) {
     if (r < 0) {
         return r;
     }
-    pending_set_up(&front->pending, true);
-    r = thread_start(&front->replier, replies_thread, front);
-    front->replier_started = r == 0;
-    return r;
+    front->daemon = daemon;
+    pending_set_daemon(&front->pending, daemon);
+    return 0;
 }
 
 static void to_syslog(void *arg, LogLevel level, const char *line) {
@@ -153,6 +190,9 @@ static void report_ready(Front *front) {
     if (front->ready_fd < 0) {
         return;
     }
+    /* Not before the mount: an automount lets nobody pass while it waits for one, but those of the
+     * process group that mounts. */
+    (void)setsid();
     openlog("berthfs", LOG_PID, LOG_DAEMON);
     log_set_sink(to_syslog, NULL);
     null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -179,28 +219,104 @@ static void start_control(Front *front) {
     mounts_register(front->source, front->directory);
 }
 
-/* The steps in order; an exit code. On failure the caller takes down what stands. */
-static int bring_up(Front *front, const FrontConfig *config) {
+/* What another front-end could not find out again. */
+static void keep_facts(Front *front) {
+    KeepsakeHeader *header = front->keepsake.header;
+
+    (void)snprintf(header->type, sizeof(header->type), "%s", front->type->name);
+    (void)snprintf(header->source, sizeof(header->source), "%s", front->source);
+    (void)snprintf(header->directory, sizeof(header->directory), "%s", front->directory);
+    header->volume_start = front->volume_start;
+    header->volume_length = front->volume_length;
+    header->readonly = front->options.readonly;
+}
+
+/* From here on a signal unmounts; supervise_run() reads them. */
+static void take_signals(void) {
     sigset_t ours;
 
-    if (resolve_paths(front, config) < 0 || source_open(front) < 0 || source_detect(front) < 0) {
-        return FRONT_EXIT_FAIL;
-    }
-    if (make_arenas(front) < 0) {
-        return FRONT_EXIT_SYSTEM;
-    }
-    if (start_service(front) < 0 || volume_mount(front) < 0) {
-        return FRONT_EXIT_FAIL;
-    }
-    /* From here on a signal unmounts; supervise_run() reads them. */
     sigemptyset(&ours);
     sigaddset(&ours, SIGTERM);
     sigaddset(&ours, SIGINT);
     sigaddset(&ours, SIGHUP);
     (void)pthread_sigmask(SIG_BLOCK, &ours, NULL);
+}
+
+/* Under a service manager log lines go to the journal, with fields. */
+static void start_journal(const Front *front) {
+    if (front->options.foreground && journal_is_stderr() &&
+        journal_start("berthfs", front->source, front->directory, front->type->name) < 0) {
+        log_debug("the journal takes no fields");
+    }
+}
+
+/* The steps in order; an exit code. On failure the caller takes down what stands. */
+static int bring_up(Front *front, const FrontConfig *config) {
+    if (limits_check() < 0) {
+        return FRONT_EXIT_SYSTEM;
+    }
+    if (resolve_paths(front, config) < 0 || source_open(front) < 0 || source_detect(front) < 0) {
+        return FRONT_EXIT_FAIL;
+    }
+    start_journal(front);
+    if (make_arenas(front) < 0) {
+        return FRONT_EXIT_SYSTEM;
+    }
+    if (front->keepsake.header != NULL) {
+        keep_facts(front);
+        attach_start_holder(front);
+    }
+    if (start_service(front) < 0 || volume_mount(front) < 0) {
+        return FRONT_EXIT_FAIL;
+    }
+    if (front->daemon != NULL) {
+        daemon_log(front->daemon); /* what it has to say about the volume, while somebody listens */
+        if (keeper_new(front) < 0) {
+            log_error("%s: no thread to watch the daemon", front->source_given);
+            return FRONT_EXIT_SYSTEM;
+        }
+    }
+    take_signals();
     if (session_mount(front) < 0) {
         return FRONT_EXIT_FAIL;
     }
+    attach_give(front);
+    start_control(front);
+    return FRONT_EXIT_OK;
+}
+
+/* The same for a mount whose front-end has died: what is there is taken over. */
+static int go_on(Front *front, const FrontConfig *config) {
+    _cleanup_(text_done) Text text = {0};
+    DaemonProcess *daemon;
+    int r = attach_take(front, config->attach_fd);
+
+    if (r == 0) {
+        start_journal(front);
+        r = make_arenas(front);
+    }
+    if (r == 0) {
+        r = daemon_start(front, false, &daemon);
+    }
+    if (r == 0) {
+        front->daemon = daemon;
+        r = volume_recover(front, daemon, false, &text);
+    }
+    if (r == 0) {
+        atomic_store(&front->volume_mounted, true);
+        pending_set_daemon(&front->pending, daemon);
+        r = keeper_new(front);
+    }
+    if (r == 0) {
+        take_signals();
+        r = session_attach(front);
+    }
+    if (r < 0) {
+        log_error("%s: cannot go on with the mount: %s", front->source_given,
+                  text.length > 0 ? text_string(&text) : strerror(-r));
+        return FRONT_EXIT_FAIL;
+    }
+    attach_give(front); /* the session's descriptor is the same, the spare is new */
     start_control(front);
     return FRONT_EXIT_OK;
 }
@@ -225,7 +341,7 @@ static bool join_receiver(Front *front) {
 
 /* Everything that bring_up() made, in reverse. 0 or -errno: something did not reach the image. */
 static int take_down(Front *front) {
-    bool received, served = front->replier_started || front->direct != NULL;
+    bool received, served = front->epoch > 0 || front->direct != NULL;
     int r = 0;
 
     /* First: the mount's device number may be another mount's at any moment. */
@@ -236,26 +352,31 @@ static int take_down(Front *front) {
     }
     if (served) {
         r = supervise_shutdown(front);
-    } else if (front->daemon.pid > 0) {
-        daemon_kill(front);
     }
+    attach_end_holder(front);
     if (!received || r == -ETIMEDOUT) {
         return r; /* threads still run: the process's end releases the rest */
     }
-    if (front->replier_started) {
-        pthread_join(front->replier, NULL);
+    front->daemon = daemon_free(front->daemon);
+    if (front->direct == NULL) {
+        pending_fail_all(front, -EIO); /* EVICTs that it did not answer any more */
     }
+    front->keeper = keeper_free(front->keeper);
     front->chores = chores_free(front->chores);
     session_done(front);
     front->direct = direct_free(front->direct);
-    daemon_release(&front->daemon);
+    fences_done(&front->fences);
     arena_free(front->arena_in);
     arena_free(front->arena_out);
-    if (front->image_fd >= 0) {
-        close(front->image_fd);
-    }
+    base_closep(&front->lifeline_fd);
+    base_closep(&front->next_image_fd);
+    base_closep(&front->image_fd);
+    pthread_mutex_destroy(&front->health_lock);
     nodes_done(&front->nodes);
     pending_table_done(&front->pending);
+    if (front->keepsake.header != NULL) {
+        keepsake_done(&front->keepsake);
+    }
     close(front->stop_fd);
     close(front->init_fd);
     free(front->source);
@@ -272,12 +393,24 @@ static int serve(const FrontConfig *config, int ready_fd) {
         log_error("%s: %s", config->source, strerror(-r));
         return FRONT_EXIT_SYSTEM;
     }
-    code = bring_up(front, config);
+    if (config->attach_fd > 0 || attach_is_restart()) {
+        if (config->attach_fd > 0) { /* nobody reads our stderr */
+            (void)prctl(PR_SET_NAME, "berthfs");
+            openlog("berthfs", LOG_PID, LOG_DAEMON);
+            log_set_sink(to_syslog, NULL);
+        }
+        code = go_on(front, config);
+        if (code != FRONT_EXIT_OK) {
+            _exit(code); /* as if killed: the holder has all of it, and tries again */
+        }
+    } else {
+        code = bring_up(front, config);
+    }
     if (code == FRONT_EXIT_OK) {
-        (void)supervise_log(
-            front); /* what the daemon has to say about the volume, while somebody listens */
+        notify_send("READY=1\nSTATUS=%s on %s", front->source, front->directory);
         report_ready(front);
         supervise_run(front);
+        notify_send("STOPPING=1\nSTATUS=bringing everything to %s", front->source);
     }
     r = take_down(front);
     if (code == FRONT_EXIT_OK && r < 0) {
@@ -326,7 +459,6 @@ static int run_in_background(const FrontConfig *config) {
 
         (void)fcntl(ready_fd, F_SETFD, FD_CLOEXEC);
         (void)syscall(SYS_close_range, 4, ~0u, 0);
-        (void)setsid();
         exit(serve(config, ready_fd));
     }
     close(fds[1]);
@@ -357,8 +489,11 @@ int front_run(const FrontConfig *config) {
     if (fill_standard_fds() < 0) {
         return FRONT_EXIT_SYSTEM;
     }
+    notify_init();
     if (config->options.debug) {
+        (void)setenv("BERTH_DEBUG", "1", 1); /* the daemon's side as well */
         log_init("berthfs", LOG_LEVEL_DEBUG);
     }
-    return config->options.foreground ? serve(config, -1) : run_in_background(config);
+    return config->options.foreground || config->attach_fd > 0 ? serve(config, -1)
+                                                               : run_in_background(config);
 }

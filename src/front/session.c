@@ -38,6 +38,7 @@ void op_init(void *userdata, struct fuse_conn_info *conn) {
     conn->max_read = FS_IO_MAX;
     conn->max_background = PENDING_SLOTS;
     conn->congestion_threshold = PENDING_SLOTS * 3 / 4;
+    front->proto_minor = conn->proto_minor;
     front->inc_epoch = conn->proto_minor >= EPOCH_MINOR;
     log_debug("FUSE 7.%u, capable %#x, wanted %#x", conn->proto_minor, conn->capable, conn->want);
     if (write(front->init_fd, &one, sizeof(one)) != (ssize_t)sizeof(one)) {
@@ -155,9 +156,58 @@ static struct fuse_session *session_make(Front *front, const char *options) {
     return session;
 }
 
+/* The thread that reads requests, and what is to be known of the mount once it answers. */
+static int session_start(Front *front) {
+    struct stat st;
+    int r = 0;
+
+    /* Before anything is read: the kernel would send again what we have begun to execute. */
+    if (front->fuse_fd >= 0) {
+        r = attach_resend(front);
+    }
+    if (r == 0) {
+        r = thread_start(&front->receiver, receive_thread, front);
+    }
+
+    if (r < 0) {
+        return r;
+    }
+    front->receiver_started = true;
+    r = wait_for_init(front);
+    if (r == 0 && stat(front->directory, &st) < 0) {
+        r = -errno;
+    }
+    if (r < 0) {
+        log_error("%s: the mount does not answer: %s", front->directory, strerror(-r));
+        return r;
+    }
+    front->device = st.st_dev;
+    return 0;
+}
+
+int session_attach(Front *front) {
+    _cleanup_(text_done) Text options = {0};
+    int r = session_options(front, &options);
+
+    if (r < 0) {
+        return r;
+    }
+    front->long_timeout = LONG_TIMEOUT;
+    fuse_set_log_func(library_log);
+    front->session = session_make(front, text_string(&options));
+    r = front->session == NULL ? -ENOMEM : wire_attach(front, front->fuse_fd);
+    if (r == 0) {
+        r = wire_replay_init(front);
+    }
+    if (r < 0) {
+        log_error("%s: cannot go on with the mount: %s", front->source_given, strerror(-r));
+        return r;
+    }
+    return session_start(front);
+}
+
 int session_mount(Front *front) {
     _cleanup_(text_done) Text options = {0};
-    struct stat st;
     int r = session_options(front, &options);
 
     if (r < 0) {
@@ -177,28 +227,17 @@ int session_mount(Front *front) {
         return -EPERM;
     }
     fuse_set_log_func(library_log);
-    r = wire_attach(front);
+    r = wire_attach(front, fuse_session_fd(front->session));
     if (r < 0) {
         (void)supervise_unmount(front, true);
         return r;
     }
-    r = thread_start(&front->receiver, receive_thread, front);
+    r = session_start(front);
     if (r < 0) {
         (void)supervise_unmount(front, true);
         return r;
     }
-    front->receiver_started = true;
-    r = wait_for_init(front);
-    if (r == 0 && stat(front->directory, &st) < 0) {
-        r = -errno;
-    }
-    if (r < 0) {
-        log_error("%s: the mount does not answer: %s", front->directory, strerror(-r));
-        (void)supervise_unmount(front, true);
-        return r;
-    }
-    front->device = st.st_dev;
-    raise_limits(st.st_dev);
+    raise_limits(front->device);
     return 0;
 }
 

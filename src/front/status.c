@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the control socket is asked: status, stats, sync, remount. Runs on the
+ * What the control socket is asked: status, stats, sync, restart, remount. Runs on the
  * control thread; the daemon is asked like by anybody else, through the pending
  * table.
  */
@@ -11,18 +11,11 @@
 
 #define CONTROL_MS 9000u /* below the control socket's own limit */
 
-static const char *state_name(const Front *front) {
-    if (front->direct != NULL) {
-        return "direct";
-    }
-    return atomic_load(&front->daemon_dead) ? "daemon dead" : "running";
-}
-
 /* None without a daemon. */
-static void sandbox_json(const Front *front, Json *json) {
+static void sandbox_json(const DaemonHealth *health, Json *json) {
     char layers[SANDBOX_LAYERS_MAX], *rest = layers, *layer;
 
-    memcpy(layers, front->daemon.sandbox, sizeof(layers));
+    memcpy(layers, health->sandbox, sizeof(layers));
     json_begin_array(json, "sandbox");
     while ((layer = strsep(&rest, ",")) != NULL) {
         if (layer[0] != '\0') {
@@ -32,15 +25,83 @@ static void sandbox_json(const Front *front, Json *json) {
     json_end_array(json);
 }
 
+static void pid_json(Json *json, const char *key, pid_t pid) {
+    if (pid > 0) {
+        json_i64(json, key, pid);
+    } else {
+        json_null(json, key);
+    }
+}
+
+/* The daemon that serves now, and how its predecessors fared. */
+static void daemon_json(const DaemonHealth *health, Json *json) {
+    json_begin_object(json, "daemon");
+    pid_json(json, "pid", health->pid);
+    pid_json(json, "spare_pid", health->spare_pid);
+    json_u64(json, "restarts", health->restarts);
+    json_u64(json, "recovery_us", health->recovery_us);
+    json_string(json, "last_error", health->last_error);
+    json_end_object(json);
+}
+
+/* What the daemon says of a volume that it made read-only while it ran: not among what it told at
+ * the mount. Cut where JSON would have to escape. */
+static void reason_of_daemon(Front *front, char *ret, size_t size) {
+    static const char member[] = "\"read_only_reason\": \"";
+    _cleanup_(text_done) Text stats = {0};
+    FSResponse response;
+    const char *found;
+
+    if (front_call(front, FS_MSG_GET_STATS, 0, NULL, CONTROL_MS, &response, &stats) == 0) {
+        found = strstr(text_string(&stats), member);
+        if (found != NULL) {
+            found += strlen(member);
+            (void)snprintf(ret, size, "%.*s", (int)strcspn(found, "\"\\"), found);
+        }
+    }
+}
+
+/* "" when the mount can be written. */
+static void read_only_reason(Front *front, const DaemonHealth *health, char *ret, size_t size) {
+    const char *reason = front->volume.read_only_reason;
+
+    ret[0] = '\0';
+    if (!atomic_load(&front->volume.readonly)) {
+        return;
+    }
+    if (front->options.readonly) {
+        reason = "mounted with ro";
+    } else if (front->image_readonly) {
+        reason = "the image cannot be written";
+    } else if (reason[0] == '\0' && strcmp(health->state, "read-only") == 0) {
+        reason = health->last_error;
+    }
+    (void)snprintf(ret, size, "%s", reason);
+    if (ret[0] == '\0') {
+        reason_of_daemon(front, ret, size);
+    }
+}
+
+/* How messages travel to the daemon. */
+static const char *transport_name(const Front *front) {
+    if (front->direct != NULL) {
+        return "none";
+    }
+    return front->options.transport == FRONT_TRANSPORT_SOCKET ? "socket" : "ring";
+}
+
 static int command_status(Front *front, Text *reply) {
     _cleanup_(text_done) Text options = {0};
     bool readonly = atomic_load(&front->volume.readonly);
+    const DaemonHealth health = keeper_health(front);
+    char reason[256];
     Json json = {.out = reply};
     int r = front_options_for_volume(&front->options, readonly, &options);
 
     if (r < 0) {
         return r;
     }
+    read_only_reason(front, &health, reason, sizeof(reason));
     json_begin_object(&json, NULL);
     json_string(&json, "source", front->source);
     json_string(&json, "directory", front->directory);
@@ -49,17 +110,16 @@ static int command_status(Front *front, Text *reply) {
     json_string(&json, "label", front->volume.label);
     json_string(&json, "uuid", front->volume.uuid);
     json_string(&json, "options", text_string(&options));
+    json_string(&json, "transport", transport_name(front));
     json_i64(&json, "frontend_pid", getpid());
-    if (front->daemon.pid > 0) {
-        json_i64(&json, "daemon_pid", front->daemon.pid);
-    } else {
-        json_null(&json, "daemon_pid");
-    }
+    pid_json(&json, "daemon_pid", health.pid);
+    daemon_json(&health, &json);
     json_u64(&json, "uptime", (clock_monotonic_ns() - front->started_ns) / 1000000000u);
     json_bool(&json, "readonly", readonly);
-    json_string(&json, "read_only_reason", front->volume.read_only_reason);
-    json_string(&json, "state", state_name(front));
-    sandbox_json(front, &json);
+    json_string(&json, "read_only_reason", reason);
+    json_bool(&json, "lost", atomic_load(&front->daemon_dead) && !atomic_load(&front->rescued));
+    json_string(&json, "state", health.state);
+    sandbox_json(&health, &json);
     json_end_object(&json);
     text_append(reply, "\n", 1);
     return reply->failed ? -ENOMEM : 0;
@@ -121,6 +181,19 @@ static int command_sync(Front *front, Text *reply) {
     return r;
 }
 
+static int command_restart(Front *front, Text *reply) {
+    char text[160] = "";
+    int r = -EOPNOTSUPP;
+
+    if (front->keeper == NULL) {
+        text_printf(reply, "the filesystem runs inside berthfs");
+    } else {
+        r = keeper_restart(front->keeper, text);
+        text_printf(reply, "%s", text);
+    }
+    return r;
+}
+
 int status_command(void *arg, const char *command, Text *reply) {
     Front *front = arg;
 
@@ -132,6 +205,9 @@ int status_command(void *arg, const char *command, Text *reply) {
     }
     if (strcmp(command, "sync") == 0) {
         return command_sync(front, reply);
+    }
+    if (strcmp(command, "restart") == 0) {
+        return command_restart(front, reply);
     }
     if (strcmp(command, "remount ro") == 0) {
         return volume_remount(front, true, reply);

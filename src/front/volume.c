@@ -8,6 +8,9 @@
 #include <stdio.h>
 
 #define MOUNT_MS (10u * 60 * 1000)
+#define RECOVER_MS 60000u
+#define RECOVER_MS_LEAST 10000u
+#define RECOVER_HEARTBEATS 4u
 
 static void copy_value(char *to, size_t capacity, const char *value) {
     (void)snprintf(to, capacity, "%s", value);
@@ -53,13 +56,20 @@ static void info_parse(VolumeInfo *info, char *text) {
 }
 
 static void say_failure(Front *front, int error, const Text *text) {
-    if (front->direct == NULL && supervise_reap(front, 200)) {
-        return; /* its death has been told */
+    char death[160];
+    int status;
+
+    if (front->daemon != NULL && daemon_reap(front->daemon, 200, &status)) {
+        daemon_death_text(front->daemon, status, death);
+        log_error("%s: %s %s", front->source_given, front->type->daemon, death);
+        return;
     }
     if (text->length > 0) {
         copy_value(front->volume.told, sizeof(front->volume.told), text_string(text));
     } else {
-        supervise_log(front); /* it may say why */
+        if (front->daemon != NULL) {
+            daemon_log(front->daemon); /* it may say why */
+        }
     }
     log_error("%s: %s", front->source_given,
               text->length > 0 ? text_string(text) : strerror(-error));
@@ -85,7 +95,7 @@ int volume_mount(Front *front) {
         say_failure(front, r, &answer);
         return r;
     }
-    front->volume_mounted = true;
+    atomic_store(&front->volume_mounted, true);
     atomic_store(&front->volume.readonly, readonly || (response.flags & FS_RESP_READONLY) != 0);
     if (answer.length > 0) {
         info_parse(&front->volume, answer.data);
@@ -101,6 +111,44 @@ int volume_mount(Front *front) {
     return 0;
 }
 
+/* How long a successor may take: one that hangs must not hold up the volume for much longer than
+ * the heartbeat would let it. */
+static unsigned recover_ms(const Front *front) {
+    unsigned heartbeat = front->options.heartbeat;
+
+    if (heartbeat == 0 || heartbeat > RECOVER_MS / 1000 / RECOVER_HEARTBEATS) {
+        return RECOVER_MS;
+    }
+    return MAX(heartbeat * 1000 * RECOVER_HEARTBEATS, RECOVER_MS_LEAST);
+}
+
+int volume_recover(Front *front, DaemonProcess *daemon, bool readonly, Text *ret_text) {
+    _cleanup_(text_done) Text options = {0};
+    uint16_t flags = FS_REQ_RECOVER;
+    FSResponse response;
+    int r;
+
+    readonly = readonly || front->options.readonly || front->image_readonly;
+    r = front_options_for_volume(&front->options, readonly, &options);
+    if (r < 0) {
+        return r;
+    }
+    if (readonly) {
+        flags |= FS_REQ_READONLY;
+    }
+    r = front_call_at(front, daemon, FS_MSG_MOUNT, flags, atomic_load(&front->last_number),
+                      text_string(&options), recover_ms(front), &response, ret_text);
+    if (r == 0) {
+        pthread_mutex_lock(&front->pending.lock);
+        front->pending.base = atomic_load(&front->last_number);
+        pthread_mutex_unlock(&front->pending.lock);
+    }
+    if (r == 0 && front->volume.block_size == 0 && ret_text->length > 0) {
+        info_parse(&front->volume, ret_text->data); /* a new front-end hears it the first time */
+    }
+    return r;
+}
+
 int volume_remount(Front *front, bool readonly, Text *ret_text) {
     FSResponse response;
     int r;
@@ -114,6 +162,9 @@ int volume_remount(Front *front, bool readonly, Text *ret_text) {
     if (r == 0) {
         atomic_store(&front->volume.readonly, readonly);
         front->options.readonly = readonly;
+        if (front->keepsake.header != NULL) {
+            front->keepsake.header->readonly = readonly;
+        }
         ret_text->length = 0;
     } else if (ret_text->length == 0) {
         text_printf(ret_text, "%s", strerror(-r));

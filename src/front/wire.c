@@ -62,6 +62,28 @@ static const char *const opcode_names[WIRE_OPCODES] = {
     [FUSE_BATCH_FORGET] = "BATCH_FORGET",
 };
 
+/* A front-end that comes after us hears it from us: the kernel says it once. */
+static void keep_init(Front *front, const void *request, size_t length) {
+    KeepsakeHeader *keepsake = front->keepsake.header;
+
+    if (keepsake != NULL && length <= sizeof(keepsake->init)) {
+        memcpy(keepsake->init, request, length);
+        keepsake->init_length = (uint32_t)length;
+    }
+}
+
+/* The kernel's number for the request at hand; one that is sent again has it with the top bit set.
+ */
+#define UNIQUE_RESENT (UINT64_C(1) << 63)
+
+uint64_t wire_unique(const Front *front) {
+    return front->wire.unique & ~UNIQUE_RESENT;
+}
+
+bool wire_is_resent(const Front *front) {
+    return (front->wire.unique & UNIQUE_RESENT) != 0;
+}
+
 void wire_request(Front *front, const void *request, size_t length) {
     Wire *wire = &front->wire;
     const uint8_t *body = (const uint8_t *)request + sizeof(struct fuse_in_header);
@@ -71,6 +93,7 @@ void wire_request(Front *front, const void *request, size_t length) {
     memcpy(&header, request, sizeof(header));
     length -= sizeof(header);
     atomic_fetch_add(&wire->count[MIN(header.opcode, WIRE_OPCODES - 1)], 1);
+    wire->unique = header.unique;
     wire->write_flags = 0;
     if (header.opcode == FUSE_WRITE && length >= sizeof(write_in)) {
         memcpy(&write_in, body, sizeof(write_in));
@@ -81,6 +104,7 @@ void wire_request(Front *front, const void *request, size_t length) {
 
         memcpy(&init, body, INIT_IN_LEAST);
         wire->init_unique = header.unique;
+        keep_init(front, request, length + sizeof(header));
         wire->kill_priv = (init.flags & FUSE_HANDLE_KILLPRIV_V2) != 0;
     }
 }
@@ -114,10 +138,20 @@ static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *userdata)
     Front *front = userdata;
     struct fuse_out_header header;
 
-    if (!front->wire.kill_priv || count < 2 || iov[0].iov_len != sizeof(header)) {
+    if ((!front->wire.kill_priv && !front->wire.replaying) || count < 2 ||
+        iov[0].iov_len != sizeof(header)) {
         return writev(fd, iov, count);
     }
     memcpy(&header, iov[0].iov_base, sizeof(header));
+    if (front->wire.replaying && header.unique == front->wire.init_unique) {
+        size_t length = 0; /* the kernel has its answer since the first front-end */
+
+        for (int i = 0; i < count; i++) {
+            length += iov[i].iov_len;
+        }
+        front->wire.replaying = false;
+        return (ssize_t)length;
+    }
     if (header.unique != front->wire.init_unique || header.error != 0) {
         return writev(fd, iov, count);
     }
@@ -129,12 +163,10 @@ static ssize_t wire_read(int fd, void *buf, size_t length, void *userdata) {
     return read(fd, buf, length);
 }
 
-int wire_attach(Front *front) {
+int wire_attach(Front *front, int fd) {
     static const struct fuse_custom_io io = {.writev = wire_writev, .read = wire_read};
 
-    return fuse_session_custom_io(front->session, &io, fuse_session_fd(front->session)) == 0
-               ? 0
-               : -EINVAL;
+    return fuse_session_custom_io(front->session, &io, fd) == 0 ? 0 : -EINVAL;
 }
 
 void wire_stats_json(Front *front, Json *json) {
@@ -161,4 +193,19 @@ void wire_stats_json(Front *front, Json *json) {
     }
     json_end_object(json);
     json_end_object(json);
+}
+
+int wire_replay_init(Front *front) {
+    const KeepsakeHeader *keepsake = front->keepsake.header;
+    uint8_t request[KEEPSAKE_INIT_MAX] = {0};
+    struct fuse_buf buf = {.size = keepsake->init_length, .mem = request};
+
+    if (keepsake->init_length < sizeof(struct fuse_in_header) + INIT_IN_LEAST) {
+        return -EPROTO;
+    }
+    memcpy(request, keepsake->init, keepsake->init_length);
+    front->wire.replaying = true;
+    wire_request(front, request, keepsake->init_length);
+    fuse_session_process_buf(front->session, &buf);
+    return front->wire.replaying ? -EPROTO : 0;
 }

@@ -22,6 +22,7 @@
 #define WIRE_STATFS_LENGTH 56u       /* STATFS: seven u64 */
 #define WIRE_DIRENT_HAS_ATTR 1u      /* WireDirent.flags */
 #define WIRE_HELLO_READONLY 1u       /* WireHello.flags */
+#define WIRE_HELLO_HELD 2u
 #define WIRE_HELLO_MAGIC 0x4f4c4842u /* "BHLO" as bytes */
 #define WIRE_SLOTS_MAX 4096u
 

@@ -35,7 +35,8 @@ void hello_encode(const Hello *hello, uint8_t buf[HELLO_SIZE]) {
     wire.arena_in_size = le64_make(hello->arena_in_size);
     wire.image_start = le64_make(hello->image_start);
     wire.image_length = le64_make(hello->image_length);
-    wire.flags = le32_make(hello->readonly ? WIRE_HELLO_READONLY : 0);
+    wire.flags = le32_make((hello->readonly ? WIRE_HELLO_READONLY : 0) |
+                           (hello->held ? WIRE_HELLO_HELD : 0));
     wire.pid = le32_make(hello->pid);
     wire.result = le32_make((uint32_t)hello->result);
     put_text(wire.type, sizeof(wire.type), hello->type);
@@ -84,7 +85,7 @@ static int check_numbers(const Hello *hello, uint32_t flags, char text[128]) {
                            (unsigned long long)hello->image_start,
                            (unsigned long long)hello->image_length);
     }
-    if ((flags & ~WIRE_HELLO_READONLY) != 0) {
+    if ((flags & ~(WIRE_HELLO_READONLY | WIRE_HELLO_HELD)) != 0) {
         return message_bad(text, "hello: flags %#x has unknown bits", flags);
     }
     return 0;
@@ -128,6 +129,7 @@ int hello_decode(const uint8_t *buf, size_t length, Hello *ret, char text[128]) 
     hello.result = (int32_t)le32_get(wire.result);
     flags = le32_get(wire.flags);
     hello.readonly = (flags & WIRE_HELLO_READONLY) != 0;
+    hello.held = (flags & WIRE_HELLO_HELD) != 0;
     r = check_numbers(&hello, flags, text);
     if (r == 0) {
         r = get_text(wire.type, sizeof(wire.type), "type", hello.type, text);

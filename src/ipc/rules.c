@@ -28,7 +28,8 @@ static const MessageRule rules[FS_MSG_COUNT] = {
                             SF_PARAM1},
     [FS_MSG_GET_STATS] = {"GET_STATS", RF_LENGTH | RF_ARENA, FS_REQ_ARENA,
                           RESP_NONE | FS_RESP_ARENA, SF_DATA},
-    [FS_MSG_MOUNT] = {"MOUNT", RF_TEXT, FS_REQ_READONLY, RESP_FILE, SF_DATA | SF_ERROR_TEXT},
+    [FS_MSG_MOUNT] = {"MOUNT", RF_COOKIE | RF_TEXT, FS_REQ_READONLY | FS_REQ_RECOVER, RESP_FILE,
+                      SF_DATA | SF_ERROR_TEXT},
     [FS_MSG_UNMOUNT] = {"UNMOUNT", 0, 0, RESP_NONE, 0},
     [FS_MSG_SHUTDOWN] = {"SHUTDOWN", 0, 0, RESP_NONE, 0},
     [FS_MSG_GET_ATTR] = {"GET_ATTR", RF_FILE_ID, 0, RESP_FILE, SF_ATTR},
@@ -54,6 +55,8 @@ static const MessageRule rules[FS_MSG_COUNT] = {
     [FS_MSG_PING] = {"PING", 0, 0, RESP_NONE, 0},
     [FS_MSG_REMOUNT] = {"REMOUNT", RF_TEXT, FS_REQ_READONLY, RESP_NONE, SF_ERROR_TEXT},
     [FS_MSG_SEEK] = {"SEEK", RF_FILE_ID | RF_OFFSET | RF_MODE, 0, RESP_FILE, SF_PARAM1},
+    [FS_MSG_FENCE] = {"FENCE", 0, 0, RESP_NONE, 0},
+    [FS_MSG_FREEZE] = {"FREEZE", 0, 0, RESP_NONE, 0},
 };
 
 const MessageRule *message_rule(unsigned type) {
@@ -76,6 +79,9 @@ uint32_t message_request_fields(const MessageRule *rule, const FSRequest *reques
 
     if ((request->flags & FS_REQ_ARENA) == 0) {
         used &= ~(uint32_t)RF_ARENA;
+    }
+    if (request->type == FS_MSG_MOUNT && (request->flags & FS_REQ_RECOVER) == 0) {
+        used &= ~(uint32_t)RF_COOKIE;
     }
     if (request->file_type != FS_TYPE_CHAR && request->file_type != FS_TYPE_BLOCK) {
         used &= ~(uint32_t)RF_RDEV;

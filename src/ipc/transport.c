@@ -357,6 +357,10 @@ int transport_receive(Transport *transport, void *buf, size_t capacity) {
         }
         if (ring_prepare_sleep(&transport->in)) {
             end = sleep_once(transport);
+            if (end == -EPROTO) { /* at once: nothing would find it again */
+                end_with(transport, end);
+                return end;
+            }
         }
     }
 }

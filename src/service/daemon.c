@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A daemon's start and end: its command line, the HELLO (in which the front-end
- * hands over the image and the arenas; a daemon opens nothing itself), what is
+ * hands over the image, the arenas and the lifeline; a daemon opens nothing itself), what is
  * built from it, and the serve loop's result as exit code (man fatd.8).
  *
  * The HELLO is answered exactly once: with result 0 when everything is ready to
@@ -22,6 +22,7 @@ typedef struct Daemon {
     ArenaMap written, read;
     Loop *loop;
     BlockDevice *device;
+    Lifeline *lifeline;
     Volume *volume;
     int signal_fd;
     int watched[3];                  /* places in the ring's table, -1: none */
@@ -39,6 +40,7 @@ static void daemon_done(Daemon *daemon) {
     if (daemon->loop != NULL) {
         daemon->loop = loop_free(daemon->loop);
     }
+    daemon->lifeline = lifeline_free(daemon->lifeline);
     arena_unmap(&daemon->written);
     arena_unmap(&daemon->read);
     for (size_t i = 0; i < ARRAY_SIZE(daemon->fds); i++) {
@@ -91,6 +93,16 @@ static int open_arenas(Daemon *daemon) {
     return r;
 }
 
+/* Nothing of it is read before MOUNT: a spare's belongs to a daemon that lives. */
+static int open_lifeline(Daemon *daemon) {
+    int r = lifeline_open(daemon->fds[HELLO_FD_LIFELINE], daemon->hello.slots, &daemon->lifeline);
+
+    if (r == 0) { /* it has a descriptor of its own */
+        (void)close(steal_fd(&daemon->fds[HELLO_FD_LIFELINE]));
+    }
+    return r;
+}
+
 static int open_ring(Daemon *daemon) {
     if ((daemon->hello.features & HELLO_FEATURE_RING) == 0) {
         return 0;
@@ -118,6 +130,23 @@ static int register_watched(Daemon *daemon) {
     return 0;
 }
 
+/*
+ * The fence ends with the last I/O of this process, which a ring outlives: so the ring keeps it.
+ * Where there is none it stays open as an ordinary descriptor, and the process's end closes it.
+ */
+static int give_fence(Daemon *daemon) {
+    int r;
+
+    if (!loop_has_ring(daemon->loop)) {
+        return 0;
+    }
+    r = loop_keep_file(daemon->loop, daemon->fds[HELLO_FD_FENCE]);
+    if (r == 0) {
+        (void)close(steal_fd(&daemon->fds[HELLO_FD_FENCE]));
+    }
+    return r;
+}
+
 /* Locks the process in, before anything of the image is read: that begins with the MOUNT message.
  */
 static int lock_in(Daemon *daemon, SandboxMode mode, char text[128]) {
@@ -125,9 +154,13 @@ static int lock_in(Daemon *daemon, SandboxMode mode, char text[128]) {
         .mode = mode,
         .loop = daemon->loop,
         .image_end = daemon->hello.image_start + daemon->device->size,
+        .memory_fd = lifeline_fd(daemon->lifeline),
     };
     int r = loop_has_ring(daemon->loop) ? register_watched(daemon) : 0;
 
+    if (r == 0) {
+        r = give_fence(daemon);
+    }
     if (r < 0) {
         (void)snprintf(text, 128, "cannot register a descriptor: %s", strerror(-r));
         return r;
@@ -176,8 +209,14 @@ static int build(Daemon *daemon, const ServeConfig *config, char text[128]) {
         (void)snprintf(text, 128, "cannot use the image: %s", strerror(-r));
         return r;
     }
+    r = open_lifeline(daemon);
+    if (r < 0) {
+        (void)snprintf(text, 128, "cannot use the lifeline: %s", strerror(-r));
+        return r;
+    }
     r = volume_new(type, daemon->device, daemon->loop, &daemon->volume);
     if (r == 0) {
+        volume_set_lifeline(daemon->volume, daemon->lifeline);
         daemon->signal_fd = server_signals();
         r = MIN(daemon->signal_fd, 0);
     }
@@ -185,7 +224,8 @@ static int build(Daemon *daemon, const ServeConfig *config, char text[128]) {
 }
 
 int service_main(const ServeConfig *config) {
-    Daemon daemon = {.fds = {-1, -1, -1, -1, -1, -1}, .signal_fd = -1, .watched = {-1, -1, -1}};
+    Daemon daemon = {
+        .fds = {-1, -1, -1, -1, -1, -1, -1, -1}, .signal_fd = -1, .watched = {-1, -1, -1}};
     Channel *channel = NULL;
     char text[128] = "";
     int exit_code = 1;
@@ -214,6 +254,7 @@ int service_main(const ServeConfig *config) {
             .written = &daemon.written,
             .read = &daemon.read,
             .signal_fd = daemon.signal_fd,
+            .held = daemon.hello.held,
             .debug = config->debug,
         };
 

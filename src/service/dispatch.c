@@ -74,6 +74,8 @@ static const MessageRow rows[FS_MSG_COUNT] = {
     [FS_MSG_PING]         = {service_ping,         ROW_UNMOUNTED,                         VOLUME_NONE,      INODE_NONE},
     [FS_MSG_REMOUNT]      = {service_remount,      0,                                     VOLUME_EXCLUSIVE, INODE_NONE},
     [FS_MSG_SEEK]         = {service_seek,         ROW_FILE | ROW_RANGE,                  VOLUME_SHARED,    INODE_SHARED},
+    [FS_MSG_FENCE]        = {service_fence,        ROW_UNMOUNTED,                         VOLUME_NONE,      INODE_NONE},
+    [FS_MSG_FREEZE]       = {service_freeze,       0,                                     VOLUME_EXCLUSIVE, INODE_NONE},
 };
 /* clang-format on */
 
@@ -127,16 +129,16 @@ static int check_inode(const FsInode *inode, const MessageRow *row) {
     return 0;
 }
 
-/* Called at the commit point of the operation's visible transaction: no suspension. What the
- * handler has not named by then (the file that a create makes) a replay finds by name. */
+/* Called at the commit point of the operation's visible transaction: no suspension. Handlers have
+ * named everything that the answer tells by then. */
 static int encode_reply(void *arg, uint8_t *buf, uint32_t capacity) {
     const Operation *op = arg;
     FSResponse response = *op->response;
 
     response.result = op->request->type == FS_MSG_WRITE_FILE ? (int32_t)op->request->length : 0;
-    if (op->subject != NULL) {
+    if (op->subject != NULL || op->created.file_id != 0) {
         response.flags |= FS_RESP_ATTR;
-        response.attr = op->subject->attr;
+        response.attr = op->subject != NULL ? op->subject->attr : op->created;
     }
     if (op->parent != NULL) {
         response.flags |= FS_RESP_PARENT_ATTR;
@@ -175,9 +177,9 @@ static void finish(Operation *op, const MessageRow *row, int result) {
         response->param1 = 0;
         response->flags = 0;
     }
-    if (result >= 0 && op->subject != NULL) {
+    if (result >= 0 && (op->subject != NULL || op->created.file_id != 0)) {
         response->flags |= FS_RESP_ATTR;
-        response->attr = op->subject->attr;
+        response->attr = op->subject != NULL ? op->subject->attr : op->created;
     }
     if (result >= 0 && op->parent != NULL) {
         response->flags |= FS_RESP_PARENT_ATTR;
@@ -190,8 +192,10 @@ static void finish(Operation *op, const MessageRow *row, int result) {
         fiber_rwlock_unlock(&op->inode->lock);
     }
     response->number = volume_next_number(op->volume);
-    if (result >= 0 && op->grant) {
+    if (result >= 0 && op->grant && op->subject != NULL) {
         fs_inode_grant(op->subject, response->number);
+    } else if (result >= 0 && op->grant) {
+        fs_inode_grant_absent(op->fs, response->number);
     }
     if (result >= 0 && op->listing != NULL) {
         service_list_finish(op);
@@ -215,8 +219,28 @@ static void count(Volume *volume, const FSResponse *response, uint64_t started_n
     }
 }
 
-MAY_YIELD void service_dispatch(Volume *volume, const FSRequest *request,
-                                const ServiceBuffers *buffers, FSResponse *response) {
+/* The volume is locked as the row says. */
+MAY_YIELD static int execute(Operation *op, const MessageRow *row) {
+    int r = row->volume != VOLUME_NONE ? service_replay(op) : 0;
+
+    if (r < 0 || op->replayed) {
+        return r;
+    }
+    r = check_request(op, row);
+    if (r < 0) {
+        return r;
+    }
+    if (op->fs == NULL && !(row->flags & ROW_UNMOUNTED)) {
+        return -ENOTCONN;
+    }
+    if ((row->flags & ROW_WRITER) && op->fs->readonly) {
+        return -EROFS;
+    }
+    return run_on_inode(op, row);
+}
+
+MAY_YIELD int service_dispatch(Volume *volume, const FSRequest *request,
+                               const ServiceBuffers *buffers, FSResponse *response) {
     const MessageRow *row = request->type < FS_MSG_COUNT ? &rows[request->type] : NULL;
     uint64_t started_ns = clock_monotonic_ns();
     Operation op = {
@@ -235,7 +259,7 @@ MAY_YIELD void service_dispatch(Volume *volume, const FSRequest *request,
     if (row == NULL) {
         response->result = -ENOSYS;
         response->number = volume_next_number(volume);
-        return;
+        return 0;
     }
     volume->stats.in_service++;
     volume->stats.in_service_max = MAX(volume->stats.in_service_max, volume->stats.in_service);
@@ -244,21 +268,16 @@ MAY_YIELD void service_dispatch(Volume *volume, const FSRequest *request,
     } else if (row->volume == VOLUME_EXCLUSIVE) {
         fiber_rwlock_write(&volume->lock);
     }
+    if (volume->frozen && request->type != FS_MSG_PING) {
+        volume_thaw(volume);
+    }
     op.fs = volume->fs;
-    result = check_request(&op, row);
-    if (result == 0 && op.fs == NULL && !(row->flags & ROW_UNMOUNTED)) {
-        result = -ENOTCONN;
-    }
-    if (result == 0 && (row->flags & ROW_WRITER) && op.fs->readonly) {
-        result = -EROFS;
-    }
-    if (result == 0) {
-        result = run_on_inode(&op, row);
-    }
+    result = execute(&op, row);
     finish(&op, row, result);
     if (row->volume != VOLUME_NONE) {
         fiber_rwlock_unlock(&volume->lock);
     }
     volume->stats.in_service--;
     count(volume, response, started_ns);
+    return op.outdated ? -EPROTO : 0;
 }

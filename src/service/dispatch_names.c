@@ -6,7 +6,8 @@
  * Locks: the directory first, then the file that a name stands for. When that
  * file is a directory itself (rmdir) the rename lock comes before both, as in
  * RENAME: see dispatch.c. Positions that a lookup gave stay good because the
- * directory stays locked until the operation is over.
+ * directory stays locked until the operation is over. What the answer tells is named
+ * before the operation runs, for its record carries the answer.
  */
 #include "internal.h"
 
@@ -96,6 +97,8 @@ MAY_YIELD int service_create(Operation *op) {
         return r < 0 ? r : -EEXIST;
     }
     op->parent = service_ref(op->inode);
+    answer_exact(op, true);
+    what.attr = &op->created;
     r = ops->create(op->inode, &op->call, name, &what, &entry);
     if (worth_retrying(op, r)) {
         r = ops->create(op->inode, &op->call, name, &what, &entry);
@@ -105,12 +108,13 @@ MAY_YIELD int service_create(Operation *op) {
     }
     op->fs->name_changes++;
     r = fs_inode_get(op->fs, entry.file_id, entry.position, &child);
-    if (r < 0) {
-        return r;
+    if (r == 0) {
+        service_answer_inode(op, child, true);
+    } else if (op->created.file_id != 0) {
+        op->grant = true; /* it exists, and that is what the record says */
+        r = 0;
     }
-    service_answer_inode(op, child, true);
-    answer_exact(op, true);
-    return 0;
+    return r;
 }
 
 /* May this file be removed from this directory by this kind of request? */
@@ -146,13 +150,13 @@ MAY_YIELD static int delete_locked(Operation *op, FsInode *dir) {
         return r;
     }
     op->response->param1 = victim->file_id;
+    answer_exact(op, entry.exact);
     fiber_rwlock_write(&victim->lock);
     r = ops->unlink(dir, &op->call, &op->request->name, &entry, victim);
     fiber_rwlock_unlock(&victim->lock);
     if (r == 0) {
         op->fs->name_changes++;
         victim->dead = victim->attr.nlink == 0;
-        answer_exact(op, entry.exact);
     }
     return r;
 }
@@ -196,13 +200,13 @@ MAY_YIELD static int link_locked(Operation *op, FsInode *dir, FsInode *target) {
     if (r != -ENOENT) {
         return r < 0 ? r : -EEXIST;
     }
+    answer_exact(op, true);
     r = ops->link(dir, &op->call, &op->request->name, target);
     if (worth_retrying(op, r)) {
         r = ops->link(dir, &op->call, &op->request->name, target);
     }
     if (r == 0) {
         op->fs->name_changes++;
-        answer_exact(op, true);
     }
     return r;
 }

@@ -11,6 +11,10 @@
 struct Volume {
     const FileSystemType *type;
     BlockDevice *device;
+    Lifeline *lifeline; /* NULL: the log lives in private memory */
+    BlockDevice *guard; /* device, with writes noted in the lifeline; while mounted */
+    bool settled;       /* no device write of a predecessor is under way */
+    bool frozen;        /* FREEZE was answered, and nothing came since */
     Loop *loop;
     FileSystem *fs;      /* NULL: not mounted */
     FiberRwlock lock;    /* shared by every request, exclusive for what changes `fs` */
@@ -36,6 +40,9 @@ typedef struct Operation {
     FsInode *subject; /* referenced: whose attributes the response carries; may be NULL */
     bool grant;       /* the response gives subject's id to the other side */
     FsInode *parent;  /* referenced: whose attributes go with it as the directory's; may be NULL */
+    FsAttr created;   /* of the object made, from before its commit; file_id 0: none */
+    bool replayed;    /* answered from the record of its first run */
+    bool outdated;    /* its slot has seen a later request: there is no answer to this one */
     uint8_t *listing; /* LIST_DIR: entries, private until they are final; to be freed */
     uint32_t listing_length;
     uint64_t listing_steps; /* fs_inode_eviction_steps() before the first entry */
@@ -60,7 +67,24 @@ ServiceHandler service_get_attr, service_set_attr, service_read_link, service_ge
 ServiceHandler service_read, service_write, service_fallocate, service_seek, service_fsync;
 /* volume.c: the volume as a whole */
 ServiceHandler service_mount, service_unmount, service_remount, service_statfs, service_sync,
-    service_stats, service_evict, service_ping, service_shutdown;
+    service_stats, service_evict, service_ping, service_shutdown, service_fence, service_freeze;
+
+/* takeover.c */
+/* Before and after anything is mounted: whose writes are under way, who is running. */
+int volume_lifeline_begin(Volume *volume, bool recover);
+void volume_lifeline_end(Volume *volume);
+/* Goes on with what a predecessor left half done, once this request is answered. */
+void volume_resume(Volume *volume);
+/* Does anything of a mount wait for FENCE? And what FENCE does. */
+bool volume_settled(const Volume *volume);
+void volume_settle(Volume *volume);
+/* The answer that was recorded for this request: op->replayed is set then. Otherwise 0, or -EPROTO
+ * and op->outdated. */
+MAY_YIELD int service_replay(Operation *op);
+bool volume_frozen(const Volume *volume);
+void volume_thaw(Volume *volume);
+/* Lets go of a mounted volume as if this process had died. */
+MAY_YIELD void volume_abandon(Volume *volume);
 
 /* The most bytes the response's data may have. */
 static inline uint32_t service_capacity(const Operation *op) {

@@ -217,6 +217,9 @@ MAY_YIELD static int rename_in(Operation *op, FsRename *rename) {
     if (r < 0) {
         return r;
     }
+    /* Before anything is changed: the record carries the answer. */
+    service_answer_inode(op, service_ref(rename->moved), false);
+    op->parent = service_ref(rename->new_dir);
     exact = rename->moved_entry.exact && (rename->victim == NULL || rename->victim_entry.exact);
     op->response->flags |= exact ? FS_RESP_EXACT : 0;
     if (is_nothing_to_do(rename)) {
@@ -264,9 +267,9 @@ MAY_YIELD int service_rename(Operation *op) {
         unlock_two(rename.old_dir, rename.new_dir);
         fiber_mutex_unlock(&op->fs->rename_lock);
     }
-    service_answer_inode(op, rename.moved, false);
-    op->parent = rename.new_dir;
     fs_inode_put(rename.victim);
+    fs_inode_put(rename.moved);
+    fs_inode_put(rename.new_dir);
     fs_inode_put(rename.old_dir);
     return r;
 }

@@ -74,7 +74,7 @@ const char *sandbox_mode_name(SandboxMode mode) {
 }
 
 int sandbox_enter(const SandboxConfig *config, char layers[SANDBOX_LAYERS_MAX], char text[128]) {
-    Sandbox sandbox = {.config = config, .next_fd = -1};
+    Sandbox sandbox = {.config = config};
     bool root = geteuid() == 0;
     const Layer *list = root ? as_root : as_user;
     size_t count = root ? ARRAY_SIZE(as_root) : ARRAY_SIZE(as_user);

@@ -27,7 +27,6 @@
 typedef struct Sandbox {
     const SandboxConfig *config;
     bool own_users; /* in a user namespace of its own */
-    int next_fd;    /* the only descriptor number that can still be had */
 } Sandbox;
 
 /* sandbox_process.c: what the process is and may */

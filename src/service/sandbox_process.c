@@ -26,8 +26,6 @@
 /* Ourselves, the loop's helper threads, and the workers of io_uring, which count as well: without
  * room for them what cannot be done at once is cancelled. */
 #define PROCESSES_MAX 64
-/* The cache makes its log when the volume is mounted: a memory file, which is a file too. */
-#define MEMORY_FILE_MAX (UINT64_C(72) << 20)
 
 int sandbox_users(Sandbox *sandbox) {
     if (unshare(CLONE_NEWUSER) < 0) {
@@ -111,7 +109,7 @@ static int set_limit(int resource, rlim_t value) {
     return setrlimit((__rlimit_resource_t)resource, &limit) < 0 ? -errno : 0;
 }
 
-/* The number that the next descriptor would get. */
+/* The number that the next descriptor would get: with this limit there will be none. */
 static int next_descriptor(void) {
     int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 
@@ -124,17 +122,16 @@ static int next_descriptor(void) {
 
 /* No limit on address space: caches are as large as the mount options say. */
 int sandbox_limits(Sandbox *sandbox) {
-    uint64_t file_max = MAX(sandbox->config->image_end, MEMORY_FILE_MAX);
+    int next_fd = next_descriptor();
     int r;
 
     (void)signal(SIGXFSZ, SIG_IGN); /* a write too far is an error, not a death */
-    sandbox->next_fd = next_descriptor();
-    if (sandbox->next_fd < 0) {
-        return sandbox->next_fd;
+    if (next_fd < 0) {
+        return next_fd;
     }
-    r = set_limit(RLIMIT_NOFILE, (rlim_t)sandbox->next_fd + 1);
+    r = set_limit(RLIMIT_NOFILE, (rlim_t)next_fd);
     if (r == 0) {
-        r = set_limit(RLIMIT_FSIZE, (rlim_t)file_max);
+        r = set_limit(RLIMIT_FSIZE, (rlim_t)sandbox->config->image_end);
     }
     if (r == 0) {
         r = set_limit(RLIMIT_CORE, 0);

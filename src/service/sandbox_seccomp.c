@@ -9,9 +9,9 @@
  * without (a locale's messages, the number of processors): that gets EPERM.
  *
  * Some of the allowed calls are narrowed by their arguments: memory cannot become
- * executable; the ring's table is all that can be registered; ftruncate serves one descriptor, the
- * memory file that the cache makes at MOUNT (the only number still free, sandbox_limits); and plain
- * writes stay below the volume's end. The ring's writes have the file size limit for that.
+ * executable; the ring's table is all that can be registered; memory can be allocated for one
+ * file, the lifeline; and plain writes stay below the volume's end. The ring's writes have the
+ * file size limit for that.
  */
 #include "sandbox_layers.h"
 #include <fcntl.h>
@@ -39,7 +39,6 @@ static const int allowed[] = {
     SCMP_SYS(mremap),
     SCMP_SYS(brk),
     SCMP_SYS(madvise),
-    SCMP_SYS(memfd_create),
     /* waiting */
     SCMP_SYS(poll),
     SCMP_SYS(ppoll),
@@ -122,6 +121,17 @@ static int add_writes(scmp_filter_ctx filter, uint64_t end) {
     return r < 0 ? r : allow_if(filter, SCMP_SYS(fallocate), 1, SCMP_CMP_EQ, discard, 0);
 }
 
+/* Both arguments at once: discarding is allowed on any descriptor, allocating on this one. */
+static int allow_allocation(scmp_filter_ctx filter, int fd) {
+    const struct scmp_arg_cmp conditions[] = {
+        {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = (uint64_t)fd},
+        {.arg = 1, .op = SCMP_CMP_EQ, .datum_a = 0},
+    };
+
+    return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(fallocate),
+                                  ARRAY_SIZE(conditions), conditions);
+}
+
 static int add_memory(scmp_filter_ctx filter, int memory_fd) {
     int r = allow_if(filter, SCMP_SYS(mmap), 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
 
@@ -129,7 +139,7 @@ static int add_memory(scmp_filter_ctx filter, int memory_fd) {
         r = allow_if(filter, SCMP_SYS(mprotect), 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
     }
     if (r == 0 && memory_fd >= 0) {
-        r = allow_if(filter, SCMP_SYS(ftruncate), 0, SCMP_CMP_EQ, (uint64_t)memory_fd, 0);
+        r = allow_allocation(filter, memory_fd);
     }
     return r;
 }
@@ -163,7 +173,7 @@ static int add_rules(scmp_filter_ctx filter, const Sandbox *sandbox) {
         r = add_writes(filter, sandbox->config->image_end);
     }
     if (r == 0) {
-        r = add_memory(filter, sandbox->next_fd);
+        r = add_memory(filter, sandbox->config->memory_fd);
     }
     if (r == 0) { /* abort() */
         r = allow_if(filter, SCMP_SYS(tgkill), 0, SCMP_CMP_EQ, (uint64_t)getpid(), 0);

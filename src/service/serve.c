@@ -15,7 +15,8 @@
  * log line, the channel is shut, and the daemon ends as if the front-end had died.
  *
  * The end (SHUTDOWN, end of file, SIGTERM, broken protocol): nothing more is
- * admitted, what is in service finishes, the volume is synced and unmounted.
+ * admitted, what is in service finishes, the volume is synced and unmounted. A frozen
+ * volume (FREEZE) is left as it is.
  */
 #include "serve.h"
 #include "berth/log.h"
@@ -54,13 +55,19 @@ struct Server {
     LoopWatch *wake_watch; /* with rings only */
     bool closing;          /* nothing is admitted any more */
     bool broken;           /* nothing is sent any more */
+    bool leaving;          /* SIGTERM: the volume stays mounted, for a successor */
     bool flushing;         /* the end waits until all responses have been sent (SHUTDOWN) */
     FiberQueue quiet;      /* the closing fiber waits here for in_service and outgoing */
     bool stopped;          /* the loop is to end */
     int exit_code;
 };
 
+/* How long the end of a daemon waits for the end of its predecessors' device writes, when nobody is
+ * left to tell of it. (Seen: up to a tenth of a second.) */
+#define UNSETTLED_PATIENCE_NS UINT64_C(2000000000)
+
 static void server_close(Server *server, int exit_code);
+static void server_protocol_error(Server *server, const char *text);
 
 /* ---- tasks ---- */
 
@@ -187,8 +194,13 @@ MAY_YIELD static void task_fiber(void *arg) {
     bool shutdown = task->request.type == FS_MSG_SHUTDOWN;
     FSResponse response;
 
-    service_dispatch(server->config.volume, &task->request, &task->buffers, &response);
-    task_respond(task, &response);
+    fiber_set_tag(task->request.request_id);
+    if (service_dispatch(server->config.volume, &task->request, &task->buffers, &response) == 0) {
+        task_respond(task, &response);
+    } else {
+        task_put(task);
+        server_protocol_error(server, "a request that is older than the last one in its slot");
+    }
     server->in_service--;
     if (shutdown) {
         server->flushing = true;
@@ -300,6 +312,9 @@ static void server_protocol_error(Server *server, const char *text) {
 
 static void server_front_gone(Server *server) {
     log_info("the front-end has gone");
+    if (server->config.held) {
+        _exit(0); /* unmounting would take back what the kernel still holds, like unlinked files */
+    }
     server->broken = true;
     server_close(server, 0);
 }
@@ -402,19 +417,50 @@ static int server_loop(Server *server) {
 
 /* ---- the end ---- */
 
+/* Nothing is received any more, so FENCE cannot come. */
+MAY_YIELD static void settle_alone(Server *server) {
+    Volume *volume = server->config.volume;
+
+    if (!volume_settled(volume)) {
+        loop_sleep(server->config.loop, UNSETTLED_PATIENCE_NS);
+        volume_settle(volume);
+    }
+}
+
+/* Everything is on the image, and the lifeline as it is: the front-end has another daemon go on.
+ * Unmounting would take back what the kernel still holds, like unlinked files that are open. */
+MAY_YIELD static void leave(Server *server) {
+    const FSRequest request = {.type = FS_MSG_SYNC};
+    const ServiceBuffers buffers = {0};
+    FSResponse response;
+
+    settle_alone(server);
+    (void)service_dispatch(server->config.volume, &request, &buffers, &response);
+    volume_abandon(server->config.volume);
+}
+
 MAY_YIELD static void closing_fiber(void *arg) {
     Server *server = arg;
     Volume *volume = server->config.volume;
 
+    settle_alone(server); /* requests may wait for it */
     while (server->in_service > 0) {
         fiber_queue_wait(&server->quiet);
+    }
+    if (server->leaving && !server->broken && volume_fs(volume) != NULL) {
+        leave(server);
+    }
+    if (volume_frozen(volume)) {
+        log_notice("ended while frozen: the volume is left to a successor");
+        volume_abandon(volume);
     }
     if (volume_fs(volume) != NULL) {
         const FSRequest request = {.type = FS_MSG_UNMOUNT};
         const ServiceBuffers buffers = {0};
         FSResponse response;
 
-        service_dispatch(volume, &request, &buffers, &response);
+        settle_alone(server); /* MOUNT may have been the last request */
+        (void)service_dispatch(volume, &request, &buffers, &response);
         if (response.result < 0) {
             log_error("unmounting failed: %s", strerror(-response.result));
             server->exit_code = 1;
@@ -446,7 +492,8 @@ static void on_signal(void *arg, short revents) {
 
     (void)revents;
     if (read(server->config.signal_fd, &info, sizeof(info)) == sizeof(info)) {
-        log_notice("SIGTERM: unmounting");
+        log_notice("SIGTERM: the volume is left to a successor");
+        server->leaving = true;
         server->flushing = false; /* a front-end that does not read cannot keep us */
         fiber_queue_wake_all(&server->quiet);
         server_close(server, 0);

@@ -14,6 +14,7 @@ typedef struct ServerConfig {
     const ArenaMap *written; /* the front-end's `out`: payloads of writes, read-only here */
     const ArenaMap *read;    /* the front-end's `in`: results */
     int signal_fd;           /* of server_signals() */
+    bool held; /* when the front-end goes, end at once: another one goes on with the lifeline */
     bool debug;
 } ServerConfig;
 

@@ -25,6 +25,11 @@ int volume_new(const FileSystemType *type, BlockDevice *device, Loop *loop, Volu
     return 0;
 }
 
+void volume_set_lifeline(Volume *volume, Lifeline *lifeline) {
+    assert(volume->fs == NULL);
+    volume->lifeline = lifeline;
+}
+
 Volume *volume_free(Volume *volume) {
     if (volume == NULL) {
         return NULL;
@@ -117,8 +122,29 @@ static int answer_mounted(Operation *op) {
     return text.failed ? -ENOMEM : 0;
 }
 
+/* Whatever the predecessors' answers named, up to number `last`, may be held. */
+static void take_over(Volume *volume, uint64_t last) {
+    volume->number = MAX(volume->number, last);
+    fs_inode_grant_absent(volume->fs, last);
+    /* FENCE was faster, or there is nothing to wait for. */
+    if (volume->settled || !volume->fs->recovered || volume->guard == NULL ||
+        !block_inflight_unsettled(volume->guard)) {
+        volume_settle(volume);
+    }
+}
+
+/* Of a MOUNT that failed. */
+MAY_YIELD static void give_up(Volume *volume, bool recover) {
+    if (volume->fs != NULL && !recover) {
+        (void)fs_unmount(volume->fs);
+        volume->fs = NULL;
+    }
+    volume_abandon(volume); /* what was taken over is left to another successor */
+}
+
 MAY_YIELD int service_mount(Operation *op) {
     Volume *volume = op->volume;
+    bool recover = (op->request->flags & FS_REQ_RECOVER) != 0;
     FsMountOptions options;
     char text[256] = "";
     int r;
@@ -129,10 +155,17 @@ MAY_YIELD int service_mount(Operation *op) {
     r = parse_options(op->request, &options, text);
     if (r == 0) {
         options.readonly = options.readonly || (op->request->flags & FS_REQ_READONLY) != 0;
-        r = fs_mount(volume->type, volume->device, volume->loop, &options, &volume->fs, text);
+        r = volume_lifeline_begin(volume, recover);
+    }
+    if (r == 0) {
+        r = fs_mount_with(volume->type, volume->guard != NULL ? volume->guard : volume->device,
+                          volume->loop, volume->lifeline, recover, &options, &volume->fs, text);
     }
     if (r == 0) {
         op->fs = volume->fs;
+        if (recover) {
+            take_over(volume, op->request->offset);
+        }
         r = fs_inode_get(op->fs, FS_ROOT_ID, 0, &op->subject);
         if (r < 0) {
             (void)snprintf(text, sizeof(text), "cannot read the root directory: %s", strerror(-r));
@@ -141,21 +174,25 @@ MAY_YIELD int service_mount(Operation *op) {
             r = answer_mounted(op);
         }
     }
+    if (r == 0) {
+        volume_resume(volume);
+    }
     if (r < 0) {
-        if (volume->fs != NULL) {
-            fs_inode_put(STEAL_PTR(op->subject));
-            (void)fs_unmount(STEAL_PTR(volume->fs));
-        }
-        answer_text(op, text);
+        fs_inode_put(STEAL_PTR(op->subject));
+        give_up(volume, recover);
+        answer_text(op, text[0] != '\0' ? text : strerror(-r));
     }
     return r;
 }
 
 MAY_YIELD int service_unmount(Operation *op) {
-    FileSystem *fs = op->volume->fs;
+    Volume *volume = op->volume;
+    int r = fs_unmount(volume->fs); /* which may wait for FENCE, and that for the cache */
 
-    op->volume->fs = NULL;
-    return fs_unmount(fs);
+    volume->fs = NULL;
+    volume_lifeline_end(volume);
+    volume->settled = false; /* that was this mount's */
+    return r;
 }
 
 /* The serve loop ends after it; a local caller frees the volume. */

@@ -30,6 +30,7 @@ struct FsInodeTable {
     unsigned evictions;      /* being evicted or waiting in dying */
     uint64_t eviction_steps; /* evictions begun and ended, ever */
     bool reaping;            /* a fiber works on dying */
+    bool resuming;           /* fs_resume() is under way */
     uint64_t last_grant;     /* number of the last response that granted anything */
     FiberQueue changed;      /* woken after each load and each eviction */
 };
@@ -339,7 +340,10 @@ MAY_YIELD int fs_inode_forget(FileSystem *fs, uint64_t file_id, uint64_t seen) {
 
 void fs_inode_grant(FsInode *inode, uint64_t number) {
     inode->granted = MAX(inode->granted, number);
-    fs_inode_grant_absent(inode->fs, number);
+    /* The root is for ever: its grant says nothing of others. */
+    if (inode->file_id != FS_ROOT_ID) {
+        fs_inode_grant_absent(inode->fs, number);
+    }
 }
 
 void fs_inode_grant_absent(FileSystem *fs, uint64_t number) {
@@ -352,16 +356,41 @@ bool fs_inode_held(const FsInode *inode) {
 
 MAY_YIELD bool fs_reclaim(FileSystem *fs) {
     struct FsInodeTable *table = fs->inodes;
-    bool found = table->evictions > 0;
+    bool found = table->evictions > 0 || table->resuming;
 
     (void)table_reap(table);
-    while (table->evictions > 0) {
+    while (table->evictions > 0 || table->resuming) {
         fiber_queue_wait(&table->changed);
     }
     if (fs->cache == NULL || (!found && cache_pending_blocks(fs->cache) == 0)) {
         return found;
     }
     return cache_sync(fs->cache) == 0;
+}
+
+MAY_YIELD void fs_resume(FileSystem *fs) {
+    struct FsInodeTable *table = fs->inodes;
+    int r;
+
+    if (!fs->recovered || fs->readonly || fs->type->ops->recovered == NULL) {
+        return;
+    }
+    table->resuming = true;
+    r = fs->type->ops->recovered(fs);
+    table->resuming = false;
+    fiber_queue_wake_all(&table->changed);
+    if (r < 0) {
+        log_warning("%s: finishing what was left half done: %s", fs->type->name, strerror(-r));
+    }
+}
+
+MAY_YIELD void fs_quiesce(FileSystem *fs) {
+    struct FsInodeTable *table = fs->inodes;
+
+    (void)table_reap(table); /* if no fiber was to be had for it */
+    while (table->evictions > 0 || table->reaping || table->resuming) {
+        fiber_queue_wait(&table->changed);
+    }
 }
 
 MAY_YIELD int fs_inodes_evict_all(FileSystem *fs) {

@@ -41,7 +41,11 @@ static void on_write_out_failed(void *arg, int error) {
     FileSystem *fs = arg;
     char reason[128];
 
-    (void)snprintf(reason, sizeof(reason), "writing failed: %s", strerror(abs(error)));
+    if (error == -EUCLEAN) {
+        (void)snprintf(reason, sizeof(reason), "the log is damaged, a part of it is lost");
+    } else {
+        (void)snprintf(reason, sizeof(reason), "writing failed: %s", strerror(abs(error)));
+    }
     fs_set_readonly(fs, reason);
 }
 
@@ -52,6 +56,8 @@ int fs_cache_new(FileSystem *fs, uint32_t block_size,
         .block_size = block_size,
         .memory_limit = fs->options.cache_bytes,
         .log_size = fs->options.log_bytes,
+        .lifeline = fs->lifeline,
+        .recover = fs->recover,
         .loop = fs->loop,
         .commit_ns = fs->options.commit_ns,
         .released = released,
@@ -59,7 +65,10 @@ int fs_cache_new(FileSystem *fs, uint32_t block_size,
         .arg = fs,
     };
 
-    return cache_new(&config, &fs->cache);
+    int r = cache_new(&config, &fs->cache);
+
+    fs->recovered = r == 0 && cache_recovered(fs->cache);
+    return r;
 }
 
 static void fs_free(FileSystem *fs) {
@@ -83,6 +92,12 @@ static void describe_failure(const FileSystem *fs, int error, char text[256]) {
 
 MAY_YIELD int fs_mount(const FileSystemType *type, BlockDevice *device, Loop *loop,
                        const FsMountOptions *options, FileSystem **ret, char text[256]) {
+    return fs_mount_with(type, device, loop, NULL, false, options, ret, text);
+}
+
+MAY_YIELD int fs_mount_with(const FileSystemType *type, BlockDevice *device, Loop *loop,
+                            Lifeline *lifeline, bool recover, const FsMountOptions *options,
+                            FileSystem **ret, char text[256]) {
     FileSystem *fs = calloc(1, type->fs_size);
     int r;
 
@@ -92,6 +107,8 @@ MAY_YIELD int fs_mount(const FileSystemType *type, BlockDevice *device, Loop *lo
     }
     fs->type = type;
     fs->device = device;
+    fs->lifeline = lifeline;
+    fs->recover = recover;
     fs->loop = loop;
     fs->options = *options;
     fs->readonly = options->readonly || device->readonly;
@@ -124,6 +141,13 @@ MAY_YIELD int fs_sync(FileSystem *fs) {
 
 MAY_YIELD int fs_fsync(FileSystem *fs) {
     return fs->cache != NULL ? cache_sync(fs->cache) : block_flush(fs->device);
+}
+
+MAY_YIELD void fs_abandon(FileSystem *fs) {
+    fs->readonly = true;
+    (void)fs_inodes_evict_all(fs);
+    (void)fs->type->ops->unmount(fs);
+    fs_free(fs);
 }
 
 MAY_YIELD int fs_unmount(FileSystem *fs) {

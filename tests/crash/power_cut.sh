@@ -14,7 +14,7 @@ while read -r size args; do
     mkfs.fat $args "$dir/base.img" >/dev/null
     for seed in $(seq 1 "${BERTH_CRASH_SEEDS:-2}"); do
         echo "mkfs.fat $args ($size), seed $seed"
-        "$program" "$dir/base.img" "$seed" 250 "${BERTH_CRASH_STATES:-120}"
+        "$program" "$dir/base.img" "$seed" 400 "${BERTH_CRASH_STATES:-120}"
     done
     rm "$dir/base.img"
 done <<'IMAGES'

@@ -38,9 +38,9 @@ refused(SET, struct.pack("I", 0x123), errno.EINVAL)
 refused(0x5401, bytearray(64), errno.ENOTTY)
 PYTHON
 do_umount "$MNT"
-mattrib -i "$SCRATCH/a.img" ::file | grep -q 'A  *HR ' || fail "mtools sees $(mattrib -i "$SCRATCH/a.img" ::file)"
+mattrib -i "$SCRATCH/a.img" ::file | says 'A  *HR ' || fail "mtools sees $(mattrib -i "$SCRATCH/a.img" ::file)"
 do_mount "$SCRATCH/a.img" "$MNT" -o xattr
-getfattr -n user.DOSATTRIB --only-values "$MNT/file" | grep -qx 0x23 || fail "user.DOSATTRIB is not 0x23"
+getfattr -n user.DOSATTRIB --only-values "$MNT/file" | says -x 0x23 || fail "user.DOSATTRIB is not 0x23"
 setfattr -n user.DOSATTRIB -v 20 "$MNT/file"
 [ "$(stat -c %a "$MNT/file")" = 755 ] || fail "the mode is $(stat -c %a "$MNT/file") after clearing the read-only bit"
 do_umount "$MNT"

@@ -49,7 +49,7 @@ for type in fuse.berthfs berth; do
     echo "$type" >"$MNT/file"
     umount "$MNT"
     check_all_over "umount"
-    mtype -i "$IMAGE" ::file | grep -qx "$type"
+    mtype -i "$IMAGE" ::file | says -x "$type"
 done
 
 note "umount with a relative path, and by berth umount"
@@ -82,7 +82,7 @@ mount -o remount,rw "$MNT"
 echo after >"$MNT/file" || fail "not writable after remount,rw"
 umount "$MNT"
 check_all_over "umount of an fstab entry"
-mtype -i "$IMAGE" ::file | grep -qx after
+mtype -i "$IMAGE" ::file | says -x after
 umount /etc/fstab
 
 note "a mount that fails"

@@ -18,6 +18,22 @@ cp "$HERE/hostile_daemon.py" "$SCRATCH/daemons/fatd"
 chmod +x "$SCRATCH/daemons/fatd"
 export HOSTILE_REAL=$BERTH_BUILD/daemons/fatd BERTH_DAEMON_DIR=$SCRATCH/daemons
 
+# Each lie by its name.
+make_image "$SCRATCH/named.img" 34m -F32 -s1
+mmd -i "$SCRATCH/named.img" ::d ::d/e
+head -c 5000 /dev/urandom >"$SCRATCH/small"
+mcopy -i "$SCRATCH/named.img" "$SCRATCH/small" ::trigger
+for i in $(seq 40); do
+    mcopy -i "$SCRATCH/named.img" "$SCRATCH/small" "::d/a name that needs long entries $i"
+    [ "$i" -gt 3 ] || mcopy -i "$SCRATCH/named.img" "$SCRATCH/random" "::d/e/$i"
+done
+mkdir "$SCRATCH/named"
+ln -s "$HERE/hostile_cases.py" "$SCRATCH/named/fatd"
+BERTH_DAEMON_DIR=$SCRATCH/named PYTHONDONTWRITEBYTECODE=1 \
+    python3 "$HERE/hostile_judge.py" "$SCRATCH/named.img" "$SCRATCH" || fail "see above"
+
+# Random ones.
+
 use_mount() {
     ls -lR "$MNT" >/dev/null
     cat "$MNT"/d/e/* >/dev/null

@@ -17,7 +17,7 @@ import sys
 
 MESSAGE_MAX = 8192
 HEADER = 288  # of a response
-ARENA_IN, COMMON_FDS = 2, 3  # places among the descriptors of the HELLO
+ARENA_IN, COMMON_FDS = 2, 5  # places among the descriptors of the HELLO
 FEATURES, FEATURE_RING = 8, 2  # the HELLO's field, its bit
 CONTROL, CONTROL_PAGE = 256, 4096
 
@@ -178,7 +178,8 @@ def main():
                 front.send(message)  # where none belongs
 
 
-try:
-    main()
-except OSError:
-    pass
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError:
+        pass

@@ -23,6 +23,14 @@ note() {
     echo "--- $*"
 }
 
+# says OPTION... PATTERN: grep -q that reads its input to the end. With pipefail, a program
+# whose reader left at the first match would count as failed.
+says() {
+    local input
+    input=$(cat)
+    grep -q "$@" <<<"$input"
+}
+
 need() {
     local tool
     for tool in "$@"; do
@@ -88,7 +96,7 @@ fsck_clean() {
         echo "$out" >&2
         fail "fsck.fat -n $1 is not clean"
     }
-    if echo "$out" | grep -Eqi 'differ|orphan|lost|unused|bad|invalid|dirty|wrong|reclaim|truncat|free cluster'; then
+    if echo "$out" | says -Ei 'differ|orphan|lost|unused|bad|invalid|dirty|wrong|reclaim|truncat|free cluster'; then
         echo "$out" >&2
         fail "fsck.fat -n $1 complains"
     fi

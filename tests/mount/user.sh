@@ -12,10 +12,10 @@ as_user() {
 }
 as_user test -x "$BERTHFS" || skip "the build directory is not readable for other users"
 as_user "$BERTHFS" "$SCRATCH/u.img" "$MNT" || fail "an ordinary user cannot mount: exit $?"
-as_user sh -c "echo hello >'$MNT/hello.txt' && cat '$MNT/hello.txt'" | grep -qx hello
+as_user sh -c "echo hello >'$MNT/hello.txt' && cat '$MNT/hello.txt'" | says -x hello
 [ "$(as_user stat -c %u:%g "$MNT/hello.txt")" = 65534:65534 ] || fail "owner is not the mounting user"
-as_user "$BERTH" list | grep -q "$MNT" || fail "berth list does not show it"
+as_user "$BERTH" list | says "$MNT" || fail "berth list does not show it"
 as_user "$BERTH" umount "$MNT" || fail "an ordinary user cannot unmount"
 ! mountpoint -q "$MNT" || fail "still mounted"
 fsck_clean "$SCRATCH/u.img"
-mtype -i "$SCRATCH/u.img" ::hello.txt | grep -qx hello
+mtype -i "$SCRATCH/u.img" ::hello.txt | says -x hello

@@ -97,7 +97,7 @@ TYPES = """
 4   CREATE_FILE    file_id name mode file_type rdev target
 5   DELETE_FILE    file_id name                            RMDIR
 6   GET_STATS      length arena                            ARENA
-7   MOUNT          text                                    READONLY
+7   MOUNT          takeover text                           READONLY RECOVER
 8   UNMOUNT
 9   SHUTDOWN
 10  GET_ATTR       file_id
@@ -117,6 +117,8 @@ TYPES = """
 24  PING
 25  REMOUNT        text                                    READONLY
 26  SEEK           file_id offset mode
+27  FENCE
+28  FREEZE
 """
 ANSWERS = """
 0   ATTR ARENA count data
@@ -146,8 +148,11 @@ ANSWERS = """
 24
 25  text
 26  ATTR param1
+27
+28
 """
-REQUEST_FLAGS = {"ARENA": 1, "RMDIR": 2, "DATASYNC": 4, "KILL_SUIDGID": 8, "READONLY": 16}
+REQUEST_FLAGS = {"ARENA": 1, "RMDIR": 2, "DATASYNC": 4, "KILL_SUIDGID": 8, "READONLY": 16,
+                 "RECOVER": 32}
 RESPONSE_FLAGS = {"ATTR": 1, "PARENT_ATTR": 2, "ARENA": 4, "EXACT": 8, "END": 16, "READONLY": 32}
 USES = {int(line.split()[0]): set(line.split()[2:]) for line in TYPES.strip().splitlines()}
 GIVES = {int(line.split()[0]): set(line.split()[1:]) for line in ANSWERS.strip().splitlines()}
@@ -168,7 +173,7 @@ def used_fields(f):
             "uid", "gid", "pid", "time_ns"}
     used |= uses & {"file_id", "file_id2", "offset", "length", "length64", "mode", "file_type",
                     "rename_flags"}
-    if "cookie" in uses:
+    if "cookie" in uses or ("takeover" in uses and f["flags"] & REQUEST_FLAGS["RECOVER"]):
         used.add("offset")
     if "rdev" in uses and f["file_type"] in (6, 7):
         used.add("rdev")
@@ -378,7 +383,7 @@ def decode_hello(data):
     for name in ("arena_out_size", "arena_in_size"):
         require(f[name] % 4096 == 0 and f[name] <= 2**40, name)
     require(f["image_start"] + f["image_length"] <= I63, "image")
-    require(f["flags"] <= 1, "flags")
+    require(f["flags"] <= 3, "flags")
     require(not any(f.pop("zero1")) and not any(f.pop("zero2")), "zero")
     for name in ("type", "source", "text"):
         text, end, rest = f[name].partition(b"\0")
@@ -435,7 +440,7 @@ def sample_request(rng, kind):
         f["length64"] = number(rng, I63)
     if "offset" in uses:
         f["offset"] = number(rng, I63 - f["length"] - f["length64"])
-    if "cookie" in uses:
+    if "cookie" in uses or f["flags"] & REQUEST_FLAGS["RECOVER"]:
         f["offset"] = number(rng, 2**64 - 1)
     if "mode" in uses:
         f["mode"] = {CREATE: number(rng, 0o7777), SET_XATTR: number(rng, 3),
@@ -516,7 +521,7 @@ def sample_hello(rng):
     start = number(rng, I63)
     f.update(features=number(rng, 2**64 - 1), slots=1 + number(rng, 4095),
              arena_out_size=number(rng, 2**28) * 4096, arena_in_size=number(rng, 2**28) * 4096,
-             image_start=start, image_length=number(rng, I63 - start), flags=rng.randrange(2),
+             image_start=start, image_length=number(rng, I63 - start), flags=rng.randrange(4),
              result=-number(rng, 4095), type=text(rng, 0, 31, set(range(256)) - set(b"fat12-+")),
              source=text(rng, 0, 255, set(range(32)) | {127}),
              text=text(rng, 0, 127, set(range(32)) | {127}))

@@ -120,7 +120,7 @@ static void put_hello(Json *json, const Hello *hello) {
     json_u64(json, "arena_in_size", hello->arena_in_size);
     json_u64(json, "image_start", hello->image_start);
     json_u64(json, "image_length", hello->image_length);
-    json_u64(json, "flags", hello->readonly);
+    json_u64(json, "flags", (hello->readonly ? 1u : 0u) | (hello->held ? 2u : 0u));
     json_u64(json, "pid", hello->pid);
     json_i64(json, "result", hello->result);
     put_hex(json, "type", hello->type, strlen(hello->type));
@@ -202,6 +202,7 @@ static void write_hello(Output *output) {
         .arena_in_size = random_value(1 << 28) * 4096,
         .image_length = random_value(INT64_MAX),
         .readonly = random_below(2) != 0,
+        .held = random_below(2) != 0,
         .type = "fat",
         .source = "/dev/disk/by-label/caf\xc3\xa9",
         .pid = random_u32(),

@@ -194,6 +194,10 @@ static void random_fields(FSRequest *request) {
     case FS_MSG_MOUNT:
     case FS_MSG_REMOUNT:
         request->file_id = 0;
+        if (request->type == FS_MSG_MOUNT && random_below(2) == 0) {
+            request->flags |= FS_REQ_RECOVER;
+            request->offset = random_value(UINT64_MAX);
+        }
         request->flags |= random_below(2) ? FS_REQ_READONLY : 0;
         random_payload(request, (uint32_t)random_value(FS_INLINE_MAX));
         return;
@@ -202,6 +206,8 @@ static void random_fields(FSRequest *request) {
     case FS_MSG_STATFS:
     case FS_MSG_SYNC:
     case FS_MSG_PING:
+    case FS_MSG_FENCE:
+    case FS_MSG_FREEZE:
         request->file_id = 0;
         return;
     case FS_MSG_COUNT:

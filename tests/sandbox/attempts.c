@@ -32,7 +32,7 @@ static int offloaded(void *arg) {
 
 static int try_daily_work(FileSystem *fs) {
     _cleanup_free_ uint8_t *block = malloc(BLOCK), *large = malloc(4 << 20);
-    int done = 0, fd, r;
+    int done = 0, r;
 
     memset(large, 1, 4 << 20);
     r = block_read(fs->device, 0, block, BLOCK);
@@ -54,10 +54,8 @@ static int try_daily_work(FileSystem *fs) {
     if (r == 0) {
         loop_sleep(fs->loop, 1000000);
     }
-    fd = r == 0 ? memfd_create("log", MFD_CLOEXEC) : -1; /* as the cache does */
-    if (r == 0 && (fd < 0 || ftruncate(fd, 8 << 20) < 0 ||
-                   mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED)) {
-        r = -errno;
+    if (r == 0) { /* as the cache does before it uses a part of the log */
+        r = outcome(fallocate(lifeline_fd(fs->lifeline), 0, 0, 1 << 16));
     }
     return r == 0 && done != 1 ? -EBADMSG : r;
 }
@@ -72,14 +70,16 @@ static int try_duplicate(FileSystem *fs) {
     return outcome(fcntl(0, F_DUPFD, 100));
 }
 
-static int try_two_memory_files(FileSystem *fs) {
-    return memfd_create("one", 0) < 0 ? -EBADMSG : outcome(memfd_create("two", 0));
+static int try_memory_file(FileSystem *fs) {
+    return outcome(memfd_create("one", 0));
 }
 
-static int try_grow_memory(FileSystem *fs) {
-    int fd = memfd_create("log", 0);
+static int try_grow_lifeline(FileSystem *fs) {
+    return outcome(ftruncate(lifeline_fd(fs->lifeline), INT64_C(1) << 40));
+}
 
-    return fd < 0 ? -EBADMSG : outcome(ftruncate(fd, INT64_C(1) << 40));
+static int try_keep_size_lifeline(FileSystem *fs) {
+    return outcome(fallocate(lifeline_fd(fs->lifeline), FALLOC_FL_KEEP_SIZE, 0, BLOCK));
 }
 
 /* The lowest descriptor that reads as the image, or as anything else of the kind memory file. */
@@ -100,6 +100,10 @@ static int try_truncate_image(FileSystem *fs) {
 
 static int try_grow_arena(FileSystem *fs) {
     return outcome(ftruncate(find_fd(false), 1 << 30));
+}
+
+static int try_allocate_arena(FileSystem *fs) {
+    return outcome(fallocate(find_fd(false), 0, 0, BLOCK));
 }
 
 static int try_allocate_image(FileSystem *fs) {
@@ -310,8 +314,10 @@ const Attempt escape_attempts[] = {
     {"daily work", try_daily_work, ALLOWED, true, false},
     {"open", try_open, -EPERM, true, false},
     {"duplicate a descriptor", try_duplicate, -EPERM, true, false},
-    {"two memory files", try_two_memory_files, -EMFILE, true, false},
-    {"grow a memory file", try_grow_memory, -EFBIG, true, false},
+    {"a memory file", try_memory_file, KILLED, true, false},
+    {"grow the lifeline", try_grow_lifeline, KILLED, false, false},
+    {"another mode of fallocate", try_keep_size_lifeline, KILLED, true, false},
+    {"allocate an arena", try_allocate_arena, KILLED, true, false},
     {"grow the image", try_truncate_image, KILLED, true, false},
     {"grow the arena", try_grow_arena, KILLED, false, false},
     {"allocate behind the image", try_allocate_image, KILLED, true, false},

@@ -92,6 +92,7 @@ static void be_daemon(const Escape *escape, int channel_fd) {
 
 static int say_hello(Channel *channel, Arena *out, Arena *in, Outcome *ret) {
     int fds[HELLO_FD_COUNT] = {make_image(), arena_fd(out), arena_fd(in)};
+    int fence[2];
     uint8_t message[HELLO_SIZE];
     char text[128];
     Hello hello = {
@@ -106,9 +107,15 @@ static int say_hello(Channel *channel, Arena *out, Arena *in, Outcome *ret) {
         .pid = (uint32_t)getpid(),
     };
 
+    ck_assert_int_eq(lifeline_memory_new(1, SLOTS, &fds[HELLO_FD_LIFELINE]), 0);
+    ck_assert_int_eq(pipe2(fence, O_CLOEXEC), 0);
+    fds[HELLO_FD_FENCE] = fence[1];
     hello_encode(&hello, message);
     ck_assert_int_eq(channel_send_fds(channel, message, HELLO_SIZE, fds, HELLO_FD_COUNT), 0);
     (void)close(fds[HELLO_FD_IMAGE]);
+    (void)close(fds[HELLO_FD_LIFELINE]);
+    (void)close(fence[0]);
+    (void)close(fence[1]);
     ck_assert_int_eq(channel_receive(channel, message, HELLO_SIZE), HELLO_SIZE);
     ck_assert_int_eq(hello_decode(message, HELLO_SIZE, &hello, text), 0);
     if (hello.result < 0) {
@@ -342,7 +349,7 @@ static int limits_alone(Sandbox *sandbox) {
     if (sandbox_limits(sandbox) != 0) {
         return -1;
     }
-    if (dup(fd) < 0 || dup(fd) >= 0 || errno != EMFILE) {
+    if (dup(fd) >= 0 || errno != EMFILE) {
         return -2;
     }
     return pwrite(fd, "x", 1, (off_t)ESCAPE_IMAGE_SIZE) < 0 ? errno : 0;

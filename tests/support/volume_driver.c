@@ -34,8 +34,13 @@ static void evict(Driver *driver, uint64_t file_id) {
 }
 
 int driver_mount(Driver *driver, BlockDevice *device, const char *options) {
+    return driver_mount_type(driver, &fat_type, device, options);
+}
+
+int driver_mount_type(Driver *driver, const FileSystemType *type, BlockDevice *device,
+                      const char *options) {
     *driver = (Driver){.now_ns = INT64_C(1700000000000000000)};
-    int r = volume_new(&fat_type, device, NULL, &driver->volume);
+    int r = volume_new(type, device, NULL, &driver->volume);
     if (r == 0) {
         r = local_client_new(driver->volume, &driver->client);
     }
@@ -163,8 +168,8 @@ int driver_unlink(Driver *driver, const char *path, bool directory) {
     return r;
 }
 
-int driver_rename(Driver *driver, const char *from, const char *to) {
-    FSRequest request = {.type = FS_MSG_RENAME};
+static int rename_with(Driver *driver, const char *from, const char *to, uint32_t flags) {
+    FSRequest request = {.type = FS_MSG_RENAME, .rename_flags = flags};
     FSResponse response;
     FsAttr moved;
 
@@ -185,6 +190,14 @@ int driver_rename(Driver *driver, const char *from, const char *to) {
         evict(driver, request.file_id2);
     }
     return r;
+}
+
+int driver_rename(Driver *driver, const char *from, const char *to) {
+    return rename_with(driver, from, to, 0);
+}
+
+int driver_exchange(Driver *driver, const char *one, const char *other) {
+    return rename_with(driver, one, other, FS_RENAME_EXCHANGE);
 }
 
 static int64_t transfer(Driver *driver, const char *path, FSRequest *request, void *out) {

@@ -17,7 +17,9 @@ typedef struct Driver {
     int64_t now_ns; /* the time stamped on the next request; advances by itself */
 } Driver;
 
-int driver_mount(Driver *driver, BlockDevice *device, const char *options);
+int driver_mount(Driver *driver, BlockDevice *device, const char *options); /* FAT */
+int driver_mount_type(Driver *driver, const FileSystemType *type, BlockDevice *device,
+                      const char *options);
 /* Unmounts if mounted, frees. */
 int driver_unmount(Driver *driver);
 /* Frees without unmounting, as if the process had been killed: nothing more is written. */
@@ -29,6 +31,7 @@ int driver_stat(Driver *driver, const char *path, FsAttr *ret_attr);
 int driver_create(Driver *driver, const char *path, FsFileType type);
 int driver_unlink(Driver *driver, const char *path, bool directory);
 int driver_rename(Driver *driver, const char *from, const char *to);
+int driver_exchange(Driver *driver, const char *one, const char *other);
 int64_t driver_write(Driver *driver, const char *path, uint64_t offset, const void *bytes,
                      uint32_t length);
 int64_t driver_read(Driver *driver, const char *path, uint64_t offset, void *bytes,

@@ -6,7 +6,7 @@
 
 Layers, lowest first, are in LAYERS; each header of include/berth belongs to
 one (HEADERS: a new header must be added here). Code in src/fs/<name> may use
-base to vfs, whatever stands above; daemons, tools, tests may use everything.
+base to formats, whatever stands above; daemons, tools, tests may use everything.
 A quoted include without "berth/" must lie beside the file that includes it,
 so nobody reaches into another module's folder. Tests may reach into src.
 """
@@ -14,17 +14,18 @@ import pathlib
 import re
 import sys
 
-LAYERS = ["base", "fiber", "block", "cache", "vfs", "ipc", "service", "front"]
+LAYERS = ["base", "fiber", "block", "cache", "vfs", "formats", "ipc", "service", "front"]
 
 HEADERS = {
-    "base": ["base", "bitmap", "bytes", "hashmap", "log", "options", "report", "stats", "text"],
+    "base": ["base", "bitmap", "bytes", "check", "hashmap", "log", "options", "report", "stats", "text"],
     "fiber": ["fiber", "loop"],
     "block": ["block", "partition"],
-    "cache": ["cache"],
+    "cache": ["cache", "lifeline"],
     "vfs": ["fs"],
+    "formats": ["hfs"],
     "ipc": ["channel", "message", "transport"],
     "service": ["sandbox", "service"],
-    "front": ["control", "front"],
+    "front": ["control", "front", "registry"],
 }
 LAYER_OF = {f"berth/{name}.h": layer for layer, names in HEADERS.items() for name in names}
 
@@ -37,7 +38,7 @@ def layer_of_file(path):
     if parts[:2] == ("include", "berth"):
         return LAYER_OF.get("berth/" + path.name)
     if parts[:2] == ("src", "fs"):
-        return "vfs"
+        return "formats"
     if parts[0] == "src" and parts[1] in LAYERS:
         return parts[1]
     return None

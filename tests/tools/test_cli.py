@@ -18,7 +18,7 @@ import tempfile
 import unittest
 
 BERTH = MAN = None
-SUBCOMMANDS = ["mount", "umount", "list", "probe", "stats", "status", "sync"]
+SUBCOMMANDS = ["mount", "ls", "get", "put", "mkfs", "fsck", "umount", "list", "probe", "stats", "status", "sync", "top"]
 
 
 def run(*arguments, name=None):
@@ -45,9 +45,14 @@ class CommandLine(unittest.TestCase):
 
     def test_wrong_usage(self):
         for arguments in [[], ["frobnicate"], ["--frobnicate"], ["mount"], ["mount", "one"],
-                          ["mount", "-x", "a", "b"], ["umount"], ["list", "extra"],
+                          ["mount", "-x", "a", "b"], ["mkfs"], ["mkfs", "-t"], ["mkfs", "-t", "../x", "f"],
+                          ["mkfs", "f"], ["fsck"], ["fsck", "/dev/null"], ["umount"], ["list", "extra"],
                           ["list", "-o", "nonsense"], ["list", "-o", "source=1"], ["probe"],
-                          ["probe", "a", "b"], ["stats"], ["sync", "--json", "/"]]:
+                          ["probe", "a", "b"], ["stats"], ["sync", "--json", "/"], ["list", "-o", ","],
+                          ["stats", "-P", "--json", "/"], ["stats", "-P", "/", "/"],
+                          ["status", "--json", "-o", "state", "/"], ["top", "extra"],
+                          ["top", "-d", "0"], ["top", "-n", "0"], ["top", "-s", "nonsense"],
+                          ["top"]]:
             self.check_usage_error(*arguments)
 
     def test_not_a_mount(self):
@@ -75,6 +80,21 @@ class CommandLine(unittest.TestCase):
         chosen = json.loads(run("list", "--json", "-o", "source,FRONTEND-PID").stdout)
         for mount in chosen["mounts"]:
             self.assertEqual(list(mount), ["source", "frontend_pid"])
+
+    def test_list_types(self):
+        types = {t["type"]: t for t in json.loads(run("list", "--types", "--json").stdout)["types"]}
+        self.assertEqual(types["fat"]["daemon"], "fatd")
+        headings = run("list", "-t").stdout.splitlines()[0].split()
+        self.assertEqual(headings, ["TYPE", "DAEMON", "PATH", "FOUND", "MOUNTS", "STATE"])
+        self.assertEqual(len(run("list", "-t", "-n").stdout.splitlines()), len(types))
+        added = run("list", "-t", "-o", "+restarts").stdout.splitlines()[0].split()
+        self.assertEqual(added, headings + ["RESTARTS"])
+
+    def test_top_batch_and_prometheus_without_mounts_are_well_formed(self):
+        lines = run("top", "--batch", "-n", "1").stdout.splitlines()
+        self.assertRegex(lines[0], r"^berth top \d\d:\d\d:\d\d  \d+ mounts")
+        self.assertIn("DIRECTORY", lines[1])
+        self.assertTrue(run("stats", "--prometheus").stdout.startswith("# HELP berth_up "))
 
     def test_man_page_knows_every_option(self):
         with open(MAN, encoding="utf-8") as page:

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A front-end for tests of the serve loop: starts a daemon for the toy filesystem in
- * a child process, says HELLO over a real channel, and exchanges messages with it.
- * The last response lies in the peer it came from.
+ * A front-end for tests of the serve loop: starts a daemon in a child process, for the toy
+ * filesystem unless a test brings an image of another one, says HELLO over a real channel,
+ * and exchanges messages with it. The last response lies in the peer it came from.
  */
 #ifndef BERTH_TESTS_SERVE_PEER_H
 #define BERTH_TESTS_SERVE_PEER_H
@@ -10,13 +10,17 @@
 #include "berth/service.h"
 #include "toyfs.h"
 #include <check.h>
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 typedef struct Peer {
     pid_t pid;
     Channel *channel;
     Arena *written, *read;
+    int fence; /* read end: ends with the daemon's last I/O */
+    int lifeline, image;
     uint64_t seq;
     uint8_t message[FS_MESSAGE_MAX]; /* the response points into it */
     FSResponse response;
@@ -24,30 +28,10 @@ typedef struct Peer {
 
 #define PEER_SLOTS 40u
 
-/* Starts a daemon for the toy type over a fresh image and says HELLO. */
-static inline int peer_start(Peer *peer, const char *type) {
-    static const FileSystemType *const types[] = {&toy_type, NULL};
-    Hello hello = {
-        .version = FS_PROTOCOL_VERSION,
-        .features = HELLO_FEATURE_ARENA,
-        .epoch = 1,
-        .slots = PEER_SLOTS,
-        .image_length = TOY_BLOCKS * TOY_BLOCK,
-        .pid = (uint32_t)getpid(),
-    };
-    int fds[HELLO_FD_COUNT], peer_fd;
-    char text[128];
+static inline void peer_fork(Peer *peer) {
+    static const FileSystemType *const types[] = {&toy_type, &fat_type, NULL};
+    int peer_fd;
 
-    *peer = (Peer){0};
-    fds[HELLO_FD_IMAGE] = memfd_create("image", MFD_CLOEXEC);
-    ck_assert_int_eq(ftruncate(fds[HELLO_FD_IMAGE], TOY_BLOCKS * TOY_BLOCK), 0);
-    ck_assert_int_eq(arena_new("out", 4, 2, 0, true, &peer->written), 0);
-    ck_assert_int_eq(arena_new("in", 4, 2, 0, false, &peer->read), 0);
-    fds[HELLO_FD_ARENA_OUT] = arena_fd(peer->written);
-    fds[HELLO_FD_ARENA_IN] = arena_fd(peer->read);
-    hello.arena_out_size = arena_size(peer->written);
-    hello.arena_in_size = arena_size(peer->read);
-    (void)snprintf(hello.type, sizeof(hello.type), "%s", type);
     ck_assert_int_eq(channel_pair(&peer->channel, &peer_fd), 0);
     peer->pid = fork();
     if (peer->pid == 0) {
@@ -57,14 +41,64 @@ static inline int peer_start(Peer *peer, const char *type) {
         _exit(service_main(&config));
     }
     (void)close(peer_fd);
+}
+
+/* HELLO to a daemon that was just started; its answer's result. */
+static inline int peer_hello(Peer *peer, const char *type) {
+    Hello hello = {
+        .version = FS_PROTOCOL_VERSION,
+        .features = HELLO_FEATURE_ARENA,
+        .epoch = 1,
+        .slots = PEER_SLOTS,
+        .pid = (uint32_t)getpid(),
+    };
+    int fds[HELLO_FD_COUNT], fence[2];
+    char text[128];
+    struct stat st;
+
+    ck_assert_int_eq(fstat(peer->image, &st), 0);
+    hello.image_length = (uint64_t)st.st_size;
+    /* After the fork: this process has the only other copies. */
+    ck_assert_int_eq(pipe2(fence, O_CLOEXEC), 0);
+    peer->fence = fence[0];
+    fds[HELLO_FD_IMAGE] = peer->image;
+    fds[HELLO_FD_ARENA_OUT] = arena_fd(peer->written);
+    fds[HELLO_FD_ARENA_IN] = arena_fd(peer->read);
+    fds[HELLO_FD_LIFELINE] = peer->lifeline;
+    fds[HELLO_FD_FENCE] = fence[1];
+    hello.arena_out_size = arena_size(peer->written);
+    hello.arena_in_size = arena_size(peer->read);
+    (void)snprintf(hello.type, sizeof(hello.type), "%s", type);
     hello_encode(&hello, peer->message);
     ck_assert_int_eq(
         channel_send_fds(peer->channel, peer->message, HELLO_SIZE, fds, HELLO_FD_COUNT), 0);
-    (void)close(fds[HELLO_FD_IMAGE]);
+    (void)close(fence[1]);
     ck_assert_int_eq(channel_receive(peer->channel, peer->message, sizeof(peer->message)),
                      HELLO_SIZE);
     ck_assert_int_eq(hello_decode(peer->message, HELLO_SIZE, &hello, text), 0);
     return hello.result;
+}
+
+/* Starts a daemon over image and lifeline (duplicated) and says HELLO. */
+static inline int peer_start_on(Peer *peer, const char *type, int image_fd, int lifeline) {
+    *peer = (Peer){.image = fcntl(image_fd, F_DUPFD_CLOEXEC, 3),
+                   .lifeline = fcntl(lifeline, F_DUPFD_CLOEXEC, 3)};
+    ck_assert_int_eq(arena_new("out", 4, 2, 0, true, &peer->written), 0);
+    ck_assert_int_eq(arena_new("in", 4, 2, 0, false, &peer->read), 0);
+    peer_fork(peer);
+    return peer_hello(peer, type);
+}
+
+/* The same for the toy type (or one that is refused), over fresh ones. */
+static inline int peer_start(Peer *peer, const char *type) {
+    int image_fd = memfd_create("image", MFD_CLOEXEC), lifeline, r;
+
+    ck_assert_int_eq(ftruncate(image_fd, TOY_BLOCKS * TOY_BLOCK), 0);
+    ck_assert_int_eq(lifeline_memory_new(1, PEER_SLOTS, &lifeline), 0);
+    r = peer_start_on(peer, type, image_fd, lifeline);
+    (void)close(image_fd);
+    (void)close(lifeline);
+    return r;
 }
 
 static inline void peer_send(Peer *peer, const FSRequest *request) {
@@ -105,6 +139,9 @@ static inline int peer_end(Peer *peer) {
     ck_assert_int_eq(waitpid(peer->pid, &status, 0), peer->pid);
     peer->written = arena_free(peer->written);
     peer->read = arena_free(peer->read);
+    (void)close(peer->image);
+    (void)close(peer->lifeline);
+    (void)close(peer->fence);
     ck_assert_msg(WIFEXITED(status), "the daemon died of signal %d", WTERMSIG(status));
     return WEXITSTATUS(status);
 }

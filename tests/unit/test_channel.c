@@ -587,6 +587,7 @@ START_TEST(hello_across_processes) {
     fds[HELLO_FD_IMAGE] = STDIN_FILENO;
     fds[HELLO_FD_ARENA_OUT] = arena_fd(out);
     fds[HELLO_FD_ARENA_IN] = arena_fd(in);
+    fds[HELLO_FD_LIFELINE] = fds[HELLO_FD_FENCE] = STDIN_FILENO;
     ck_assert_int_eq(channel_send_fds(channel, buf, sizeof(buf), fds, HELLO_FD_COUNT), 0);
     ck_assert_int_eq(channel_receive(channel, buf, sizeof(buf)), HELLO_SIZE);
     ck_assert_int_eq(hello_decode(buf, sizeof(buf), &answer, NULL), 0);

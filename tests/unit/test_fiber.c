@@ -85,6 +85,52 @@ START_TEST(test_suspend_wake) {
 }
 END_TEST
 
+static uint64_t running_word;
+
+static void tagged_fiber(void *arg) {
+    uint64_t tag = *(const uint64_t *)arg;
+
+    ck_assert_uint_eq(running_word, 0); /* nobody's, whatever the last one was */
+    fiber_set_tag(tag);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_uint_eq(running_word, tag);
+        fiber_yield();
+    }
+    fiber_set_tag(tag + 100);
+    ck_assert_uint_eq(running_word, tag + 100);
+}
+
+static void untagged_fiber(void *arg) {
+    (void)arg;
+    fiber_yield();
+    ck_assert_uint_eq(running_word, 0);
+}
+
+/* The word tells of the running fiber, and of nothing else. */
+START_TEST(test_running_word) {
+    static const uint64_t tags[] = {7, 8};
+    uint64_t other = 5;
+
+    fiber_note_running(&running_word);
+    fiber_set_tag(99); /* outside fibers: nobody's */
+    ck_assert_uint_eq(running_word, 0);
+    ck_assert_ptr_nonnull(fiber_spawn(tagged_fiber, (void *)(uintptr_t)&tags[0], "tagged"));
+    ck_assert_ptr_nonnull(fiber_spawn(untagged_fiber, NULL, "untagged"));
+    ck_assert_ptr_nonnull(fiber_spawn(tagged_fiber, (void *)(uintptr_t)&tags[1], "tagged too"));
+    (void)fiber_run_ready();
+    ck_assert_uint_eq(running_word, 0);
+    running_word = 55;
+    fiber_note_running(&other); /* the old one is left clean, the new one is true */
+    ck_assert_uint_eq(running_word, 0);
+    ck_assert_uint_eq(other, 0);
+    fiber_note_running(NULL);
+    other = 3;
+    ck_assert_ptr_nonnull(fiber_spawn(untagged_fiber, NULL, "untagged"));
+    (void)fiber_run_ready();
+    ck_assert_uint_eq(other, 3);
+}
+END_TEST
+
 static void early_wake_fiber(void *arg) {
     (void)arg;
     fiber_wake(fiber_self()); /* running: remembered, once */
@@ -334,6 +380,7 @@ int main(void) {
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_yield_order);
     tcase_add_test(tcase, test_suspend_wake);
+    tcase_add_test(tcase, test_running_word);
     tcase_add_test(tcase, test_wake_is_not_lost);
     tcase_add_test(tcase, test_wake_before_start);
     tcase_add_test(tcase, test_many_switches);

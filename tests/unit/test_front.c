@@ -105,7 +105,7 @@ START_TEST(nodes_count_lookups) {
     Nodes nodes;
     uint64_t seen;
 
-    ck_assert_int_eq(nodes_init(&nodes), 0);
+    ck_assert_int_eq(nodes_init(&nodes, NULL), 0);
     ck_assert_int_eq(nodes_grant(&nodes, 50), 0);
     ck_assert_int_eq(nodes_grant(&nodes, 50), 0);
     nodes_saw(&nodes, 7);
@@ -123,7 +123,7 @@ START_TEST(nodes_seen_never_goes_back) {
     Nodes nodes;
     uint64_t seen;
 
-    ck_assert_int_eq(nodes_init(&nodes), 0);
+    ck_assert_int_eq(nodes_init(&nodes, NULL), 0);
     nodes_saw(&nodes, 9);
     nodes_saw(&nodes, 4);
     ck_assert_int_eq(nodes_grant(&nodes, 2), 0);
@@ -138,7 +138,7 @@ START_TEST(nodes_keep_attributes_of_what_is_held) {
     Nodes nodes;
     uint64_t seen;
 
-    ck_assert_int_eq(nodes_init(&nodes), 0);
+    ck_assert_int_eq(nodes_init(&nodes, NULL), 0);
     nodes_attr_store(&nodes, &attr);
     ck_assert(!nodes_attr_get(&nodes, 60, &got)); /* not held: not kept */
     ck_assert_int_eq(nodes_grant(&nodes, 60), 0);
@@ -159,7 +159,7 @@ START_TEST(evictions_of_what_is_held_again_are_dropped) {
     uint64_t ids[] = {20, 21, 22}, seen;
     const NodeForget all[] = {{20, 1}, {21, 1}, {22, 1}};
 
-    ck_assert_int_eq(nodes_init(&nodes), 0);
+    ck_assert_int_eq(nodes_init(&nodes, NULL), 0);
     for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
         ck_assert_int_eq(nodes_grant(&nodes, ids[i]), 0);
     }
@@ -204,7 +204,7 @@ START_TEST(names_raise_the_count_and_go_with_their_nodes) {
     uint64_t seen;
     bool exact = false;
 
-    ck_assert_int_eq(nodes_init(&nodes), 0);
+    ck_assert_int_eq(nodes_init(&nodes, NULL), 0);
     know(&nodes, FS_ROOT_ID, "early", true, 40); /* not held: not kept */
     hold(&nodes, 40);
     ck_assert_uint_eq(look_up(&nodes, FS_ROOT_ID, "early", &exact), 0);
@@ -236,7 +236,7 @@ START_TEST(names_are_dropped_by_file_and_by_directory) {
     Nodes nodes;
     bool exact;
 
-    ck_assert_int_eq(nodes_init(&nodes), 0);
+    ck_assert_int_eq(nodes_init(&nodes, NULL), 0);
     hold(&nodes, 50);
     hold(&nodes, 51);
     know(&nodes, FS_ROOT_ID, "a", true, 50);
@@ -255,12 +255,38 @@ START_TEST(names_are_dropped_by_file_and_by_directory) {
 }
 END_TEST
 
+START_TEST(the_end_of_a_listing_is_known_until_a_name_changes) {
+    Nodes nodes;
+    uint64_t seen;
+
+    ck_assert_int_eq(nodes_init(&nodes, NULL), 0);
+    ck_assert(!nodes_list_ended(&nodes, FS_ROOT_ID, 0)); /* the start never is the end */
+    ck_assert(!nodes_list_ended(&nodes, FS_ROOT_ID, 2));
+    nodes_list_end_store(&nodes, FS_ROOT_ID, 2);
+    ck_assert(nodes_list_ended(&nodes, FS_ROOT_ID, 2));
+    ck_assert(!nodes_list_ended(&nodes, FS_ROOT_ID, 1));
+    ck_assert(!nodes_list_ended(&nodes, FS_ROOT_ID, 3));
+    ck_assert_uint_eq(nodes_stats(&nodes).answers, 1);
+    nodes_list_end_drop(&nodes, FS_ROOT_ID);
+    ck_assert(!nodes_list_ended(&nodes, FS_ROOT_ID, 2));
+    nodes_list_end_store(&nodes, 60, 9); /* not held: not kept */
+    hold(&nodes, 60);
+    ck_assert(!nodes_list_ended(&nodes, 60, 9));
+    nodes_list_end_store(&nodes, 60, 9);
+    ck_assert(nodes_list_ended(&nodes, 60, 9));
+    ck_assert_uint_eq(forget(&nodes, 60, 1, &seen), 1);
+    hold(&nodes, 60);
+    ck_assert(!nodes_list_ended(&nodes, 60, 9));
+    nodes_done(&nodes);
+}
+END_TEST
+
 START_TEST(names_are_bounded) {
     Nodes nodes;
     char text[32];
     bool exact;
 
-    ck_assert_int_eq(nodes_init(&nodes), 0);
+    ck_assert_int_eq(nodes_init(&nodes, NULL), 0);
     hold(&nodes, 60);
     for (unsigned i = 0; i < NAMES_MAX + 10; i++) {
         (void)snprintf(text, sizeof(text), "name %u", i);
@@ -420,30 +446,35 @@ static Front *front_with(FakeDaemon *fake, Answer *answer) {
     int peer_fd;
 
     ck_assert_ptr_nonnull(front);
-    front->daemon = (DaemonProcess){.pidfd = -1, .log_fd = -1};
+    front->daemon = calloc(1, sizeof(DaemonProcess));
+    ck_assert_ptr_nonnull(front->daemon);
+    *front->daemon = (DaemonProcess){
+        .front = front, .pidfd = -1, .log_fd = -1, .fence_fd = -1, .image_fd = -1};
+    fences_init(&front->fences);
     front->type = &fake_type;
     front->source_given = "fake.img";
     ck_assert_int_eq(pending_table_init(&front->pending), 0);
-    ck_assert_int_eq(nodes_init(&front->nodes), 0);
+    ck_assert_int_eq(nodes_init(&front->nodes, NULL), 0);
     ck_assert_int_eq(arena_new("test-in", 4, 1, 0, false, &front->arena_in), 0);
     ck_assert_int_eq(arena_new("test-out", 4, 1, 80, true, &front->arena_out), 0);
     ck_assert_int_eq(channel_pair(&channel, &peer_fd), 0);
-    ck_assert_int_eq(transport_new(channel, &front->daemon.transport), 0);
+    ck_assert_int_eq(transport_new(channel, &front->daemon->transport), 0);
     *fake = (FakeDaemon){.front = front, .answer = answer};
     ck_assert_int_eq(channel_new(peer_fd, &fake->channel), 0);
-    pending_set_up(&front->pending, true);
+    pending_set_daemon(&front->pending, front->daemon);
     ck_assert_int_eq(pthread_create(&fake->thread, NULL, fake_daemon, fake), 0);
-    ck_assert_int_eq(thread_start(&front->replier, replies_thread, front), 0);
+    ck_assert_int_eq(thread_start(&front->daemon->replier, replies_thread, front->daemon), 0);
+    front->daemon->replier_started = true;
     return front;
 }
 
 static void front_end(Front *front, FakeDaemon *fake) {
     atomic_store(&front->closing, true);
-    transport_shutdown(front->daemon.transport);
+    transport_shutdown(front->daemon->transport);
     pthread_join(fake->thread, NULL);
-    pthread_join(front->replier, NULL);
     channel_free(fake->channel);
-    transport_free(front->daemon.transport);
+    front->daemon = daemon_free(front->daemon);
+    fences_done(&front->fences);
     arena_free(front->arena_in);
     arena_free(front->arena_out);
     nodes_done(&front->nodes);
@@ -523,9 +554,8 @@ START_TEST(pending_survives_a_bad_daemon) {
 
     log_set_sink(NULL, NULL);
     ck_assert_int_eq(call(front, FS_MSG_SYNC), -EIO);
-    pthread_join(front->replier, NULL);
-    ck_assert_int_eq(thread_start(&front->replier, replies_thread, front), 0); /* for front_end() */
-    ck_assert(atomic_load(&front->daemon_dead));
+    pthread_join(front->daemon->replier, NULL);
+    front->daemon->replier_started = false;
     ck_assert_int_eq(call(front, FS_MSG_SYNC), -EIO);
     front_end(front, &fake);
 }
@@ -627,6 +657,7 @@ static Suite *front_suite(void) {
     tcase_add_test(nodes, evictions_of_what_is_held_again_are_dropped);
     tcase_add_test(nodes, names_raise_the_count_and_go_with_their_nodes);
     tcase_add_test(nodes, names_are_dropped_by_file_and_by_directory);
+    tcase_add_test(nodes, the_end_of_a_listing_is_known_until_a_name_changes);
     tcase_add_test(nodes, names_are_bounded);
     tcase_add_test(response, response_read_is_bounded);
     tcase_add_test(response, response_attributes_are_the_right_ones);

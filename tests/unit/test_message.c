@@ -274,6 +274,7 @@ START_TEST(request_refused) {
     FSRequest set = {.type = FS_MSG_SET_ATTR, .file_id = 2};
     uint8_t ids[8] = {1};
     FSRequest evict = {.type = FS_MSG_EVICT, .payload = ids, .payload_length = 8};
+    FSRequest mount = {.type = FS_MSG_MOUNT}, fence = {.type = FS_MSG_FENCE};
 
     assert_patched(&read, 0, 0x41414141, 4, "magic");
     assert_patched(&read, 4, 2, 2, "version");
@@ -304,6 +305,9 @@ START_TEST(request_refused) {
     assert_patched(&set, 120, 1, 4, "set_uid");
     assert_patched(&evict, 192, 0, 1, "file_id 0");
     assert_patched(&evict, 172, 4, 4, "payload");
+    assert_patched(&mount, 40, 1, 8, "offset"); /* only with RECOVER */
+    assert_patched(&fence, 12, FS_REQ_RECOVER, 2, "flags");
+    assert_patched(&fence, 24, 1, 8, "file_id");
 }
 END_TEST
 

@@ -673,6 +673,7 @@ END_TEST
 /* Children that lie, each in one way; a true answer is two partitions of MIB bytes. */
 static int answer_with(int lie, uint64_t size, ImageProbe *ret) {
     ret->size = size;
+    ret->container = (ImageContainer){.length = size};
     ret->table = (PartitionTable){.kind = PARTITION_MBR, .sector_size = 512, .count = 2};
     for (unsigned i = 0; i < 2; i++) {
         ret->table.entries[i] = (Partition){.number = i + 1, .start = i * MIB, .length = MIB};
@@ -720,13 +721,22 @@ static int answer_with(int lie, uint64_t size, ImageProbe *ret) {
         __builtin_trap();
     case 14:
         _exit(0);
+    case 15:
+        ret->container.length--;
+        break;
+    case 16:
+        ret->container = (ImageContainer){.kind = CONTAINER_DISKCOPY, .start = 84, .length = size};
+        break;
+    case 17:
+        ret->container.kind = (ImageContainerKind)9;
+        break;
     default:
         break;
     }
     return 0;
 }
 
-#define LIES 15
+#define LIES 18
 static int lie_number;
 
 static int lying_child(int fd, uint64_t size, ImageProbe *ret, char *text) {

@@ -59,8 +59,8 @@ static int cut_chain(Txn *txn, const AttrChange *change) {
     int r;
 
     run = fat_runs_find(runs, change->keep);
-    r = change->reclaim != 0 ? fat_orphan_put(txn, change->reclaim, TXN_OBJECT_RECLAIM,
-                                              run->cluster + (change->keep - run->index), 0)
+    r = change->reclaim != 0 ? fat_reclaim_put(txn, volume, change->reclaim, TXN_OBJECT_RECLAIM,
+                                               run->cluster + (change->keep - run->index))
                              : fat_chain_free(txn, volume, runs, change->keep, change->drop);
     if (r == 0 && change->keep > 0) {
         run = fat_runs_find(runs, change->keep - 1);

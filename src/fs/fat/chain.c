@@ -304,7 +304,8 @@ static int reclaim_body(Txn *txn, void *arg) {
     }
     if (next < runs->length) {
         const FatRun *run = fat_runs_find(runs, next);
-        return fat_orphan_put(txn, step->object, step->kind, run->cluster + (next - run->index), 0);
+        return fat_reclaim_put(txn, step->volume, step->object, step->kind,
+                               run->cluster + (next - run->index));
     }
     return step->kind == TXN_OBJECT_ORPHAN ? fat_identity_forget(txn, step->volume, step->object)
                                            : txn_object_remove(txn, step->object, step->kind);

@@ -4,23 +4,20 @@
  * 32 bytes), so millions of them cost no table. Objects exist for exceptions
  * only, and until the id is let go of: ALIAS for an entry that was moved, or
  * that squats on a position whose natural id another object still holds (it
- * then has a fresh id with bit 63), ORPHAN for data without an entry. RECLAIM
- * lists chains that are being freed in steps.
+ * then has a fresh id with bit 63), ORPHAN for data without an entry, which is in
+ * the object instead. RECLAIM lists chains that are being freed in steps. The root has
+ * no entry either: an ALIAS object of another length keeps its times.
  *
  * The maps here mirror the committed objects of the cache, by id and by position.
  * They change inside transaction bodies together with the object; hooks undo
- * the change on abort.
+ * the change on abort. A predecessor's objects come from shared memory: what makes no
+ * sense there costs the volume its right to be written.
  */
 #include "types.h"
 
 typedef struct AliasBlob {
     le64 position;
 } AliasBlob;
-
-typedef struct OrphanBlob {
-    le32 first;
-    le32 size;
-} OrphanBlob;
 
 static FatIdentity *find_id(FatVolume *volume, uint64_t id) {
     HashNode *node = hashmap_lookup(&volume->identities.by_id, id);
@@ -56,34 +53,81 @@ static void identity_remove(FatVolume *volume, FatIdentity *identity) {
 
 /* ---- loading and dropping ---- */
 
-static int load_object(void *arg, uint64_t file_id, TxnObjectKind kind, const void *blob,
-                       uint32_t length) {
-    FatVolume *volume = arg;
+static int load_identity(FatVolume *volume, uint64_t file_id, uint64_t position) {
     FatIdentity *identity;
-    AliasBlob alias;
     int r;
 
-    if (file_id & FAT_ID_FRESH) {
-        volume->identities.next_fresh =
-            MAX(volume->identities.next_fresh, (file_id & ~FAT_ID_FRESH) + 1);
-    }
-    if (kind == TXN_OBJECT_RECLAIM || find_id(volume, file_id) != NULL) {
-        return 0;
+    if (find_id(volume, file_id) != NULL ||
+        (position != 0 && find_position(volume, position) != NULL)) {
+        return -EPROTO;
     }
     identity = calloc(1, sizeof(*identity));
     if (identity == NULL) {
         return -ENOMEM;
     }
     identity->id = file_id;
-    if (kind == TXN_OBJECT_ALIAS && length == sizeof(alias)) {
-        memcpy(&alias, blob, sizeof(alias));
-        identity->position = le64_get(alias.position);
-    }
-    r = identity->position != 0 && find_position(volume, identity->position) != NULL
-            ? -EPROTO
-            : identity_enter(volume, identity);
+    identity->position = position;
+    r = identity_enter(volume, identity);
     if (r < 0) {
         free(identity);
+    }
+    return r;
+}
+
+static int load_inherited(FatIdentities *identities, uint64_t file_id) {
+    if (identities->inherited_count == identities->inherited_room) {
+        uint32_t room = MAX(16u, identities->inherited_room * 2);
+        uint64_t *larger = realloc(identities->inherited, room * sizeof(*larger));
+
+        if (larger == NULL) {
+            return -ENOMEM;
+        }
+        identities->inherited = larger;
+        identities->inherited_room = room;
+    }
+    identities->inherited[identities->inherited_count++] = file_id;
+    return 0;
+}
+
+/* -EPROTO: not one of ours. */
+static int load_object(FatVolume *volume, uint64_t file_id, TxnObjectKind kind, const void *blob,
+                       uint32_t length) {
+    FatIdentities *identities = &volume->identities;
+    uint64_t fresh = file_id & ~FAT_ID_FRESH;
+    AliasBlob alias;
+
+    if (file_id == FS_ROOT_ID) {
+        return kind == FAT_OBJECT_ROOT && length == sizeof(FatDiskEntry) ? 0 : -EPROTO;
+    }
+    if (file_id == 0 || fresh >= FAT_ID_UNSETTLED) {
+        return -EPROTO;
+    }
+    if (file_id & FAT_ID_FRESH) {
+        identities->next_fresh = MAX(identities->next_fresh, fresh + 1);
+    }
+    if (kind == TXN_OBJECT_ALIAS && length == sizeof(alias)) {
+        memcpy(&alias, blob, sizeof(alias));
+        return le64_get(alias.position) != 0
+                   ? load_identity(volume, file_id, le64_get(alias.position))
+                   : -EPROTO;
+    }
+    if (kind == TXN_OBJECT_ALIAS || length != sizeof(FatDiskEntry)) {
+        return -EPROTO;
+    }
+    return kind == TXN_OBJECT_ORPHAN ? load_identity(volume, file_id, 0)
+                                     : load_inherited(identities, file_id);
+}
+
+static int load_next_object(void *arg, uint64_t file_id, TxnObjectKind kind, const void *blob,
+                            uint32_t length) {
+    FatVolume *volume = arg;
+    int r = load_object(volume, file_id, kind, blob, length);
+
+    if (r == -EPROTO) {
+        log_error("fat: the survivor %#llx of kind %d makes no sense", (unsigned long long)file_id,
+                  (int)kind);
+        fat_refuse_writes(volume, "the memory of the last daemon is damaged");
+        r = 0;
     }
     return r;
 }
@@ -92,7 +136,7 @@ int fat_identities_load(FatVolume *volume) {
     hashmap_init(&volume->identities.by_id);
     hashmap_init(&volume->identities.by_position);
     volume->identities.next_fresh = 1;
-    return cache_object_iterate(volume->base.cache, load_object, volume);
+    return cache_object_iterate(volume->base.cache, load_next_object, volume);
 }
 
 static void drop_identity(HashNode *node, void *arg) {
@@ -107,6 +151,8 @@ void fat_identities_done(FatVolume *volume) {
     hashmap_iterate(&volume->identities.by_id, drop_identity, volume);
     hashmap_done(&volume->identities.by_id);
     hashmap_done(&volume->identities.by_position);
+    free(volume->identities.inherited);
+    volume->identities.inherited = NULL;
 }
 
 /* ---- asking ---- */
@@ -233,17 +279,22 @@ int fat_identity_move(Txn *txn, FatVolume *volume, uint64_t id, uint64_t positio
     return r < 0 ? r : change_identity(txn, volume, id, true, position);
 }
 
-int fat_orphan_put(Txn *txn, uint64_t id, TxnObjectKind kind, uint32_t first, uint32_t size) {
-    OrphanBlob blob = {.first = le32_make(first), .size = le32_make(size)};
-
-    return txn_object_put(txn, id, kind, &blob, sizeof(blob));
+int fat_object_put(Txn *txn, uint64_t id, TxnObjectKind kind, const FatDiskEntry *entry) {
+    return txn_object_put(txn, id, kind, entry, sizeof(*entry));
 }
 
-int fat_identity_orphan(Txn *txn, FatVolume *volume, uint64_t id, uint32_t first, uint32_t size) {
+int fat_reclaim_put(Txn *txn, FatVolume *volume, uint64_t id, TxnObjectKind kind, uint32_t first) {
+    FatDiskEntry entry = {0};
+
+    fat_entry_set_cluster(&volume->geo, &entry, first);
+    return fat_object_put(txn, id, kind, &entry);
+}
+
+int fat_identity_orphan(Txn *txn, FatVolume *volume, uint64_t id, const FatDiskEntry *entry) {
     int r = remove_object(txn, volume, id);
 
     if (r == 0) {
-        r = fat_orphan_put(txn, id, TXN_OBJECT_ORPHAN, first, size);
+        r = fat_object_put(txn, id, TXN_OBJECT_ORPHAN, entry);
     }
     return r < 0 ? r : change_identity(txn, volume, id, true, 0);
 }
@@ -291,37 +342,34 @@ int fat_identity_settle(FatVolume *volume, uint64_t position, uint64_t *ret_id) 
 
 /* ---- data without an entry ---- */
 
-int fat_orphan_get(FatVolume *volume, uint64_t id, uint32_t *ret_first, uint32_t *ret_size) {
-    OrphanBlob blob;
-    int r = cache_object_get(volume->base.cache, id, TXN_OBJECT_ORPHAN, &blob, sizeof(blob));
+int fat_object_get(FatVolume *volume, uint64_t id, TxnObjectKind kind, FatDiskEntry *ret) {
+    FatDiskEntry entry;
+    int r = cache_object_get(volume->base.cache, id, kind, &entry, sizeof(entry));
 
     if (r < 0) {
         return r;
     }
-    if (r != sizeof(blob)) {
-        return -EPROTO;
+    if (r != sizeof(entry)) {
+        return -ENOENT;
     }
-    *ret_first = le32_get(blob.first);
-    *ret_size = le32_get(blob.size);
+    *ret = entry;
     return 0;
 }
 
 typedef struct NextOrphan {
     uint64_t id;
     TxnObjectKind kind;
-    uint32_t first;
 } NextOrphan;
 
 static int take_orphan(void *arg, uint64_t file_id, TxnObjectKind kind, const void *blob,
                        uint32_t length) {
     NextOrphan *next = arg;
-    OrphanBlob orphan;
 
-    if (kind == TXN_OBJECT_ALIAS || length != sizeof(orphan)) {
+    (void)blob;
+    if (kind == TXN_OBJECT_ALIAS || length != sizeof(FatDiskEntry)) {
         return 0;
     }
-    memcpy(&orphan, blob, sizeof(orphan));
-    *next = (NextOrphan){file_id, kind, le32_get(orphan.first)};
+    *next = (NextOrphan){file_id, kind};
     return 1;
 }
 
@@ -331,20 +379,47 @@ bool fat_orphans_exist(FatVolume *volume) {
     return cache_object_iterate(volume->base.cache, take_orphan, &next) != 0;
 }
 
+/* Frees the chain of an object, and the object with it. */
+MAY_YIELD static int finish_object(FatVolume *volume, uint64_t id, TxnObjectKind kind) {
+    FatDiskEntry disk;
+    FatEntry entry;
+    FatChain chain;
+    int r = fat_object_get(volume, id, kind, &disk);
+
+    if (r < 0) {
+        return r;
+    }
+    fat_entry_decode(&volume->geo, &disk, &entry);
+    fat_chain_init(&chain, entry.first_cluster);
+    r = fat_chain_reclaim(volume, &chain, id, kind);
+    fat_chain_done(&chain);
+    return r == -EUCLEAN ? 0 : r; /* it was reported, and the object is gone */
+}
+
 int fat_orphans_finish(FatVolume *volume) {
     for (;;) {
         NextOrphan next = {0};
-        FatChain chain;
         int r = cache_object_iterate(volume->base.cache, take_orphan, &next);
 
-        if (r <= 0) {
+        if (r > 0) {
+            r = finish_object(volume, next.id, next.kind);
+        } else {
             return r;
         }
-        fat_chain_init(&chain, next.first);
-        r = fat_chain_reclaim(volume, &chain, next.id, next.kind);
-        fat_chain_done(&chain);
-        if (r < 0 && r != -EUCLEAN) {
+        if (r < 0) {
             return r;
         }
     }
+}
+
+int fat_recovered(FileSystem *fs) {
+    FatVolume *volume = fat_volume(fs);
+    FatIdentities *identities = &volume->identities;
+    int r = 0;
+
+    while (r == 0 && identities->inherited_count > 0) {
+        r = finish_object(volume, identities->inherited[--identities->inherited_count],
+                          TXN_OBJECT_RECLAIM);
+    }
+    return r;
 }

@@ -172,10 +172,14 @@ void fat_index_added(FatInode *dir, const FatNewName *name, uint32_t slot, uint3
     if (enter_names(dir, index, name->needs_long ? name->units : NULL, name->length,
                     name->short_name, slot + slots - 1) < 0) {
         fat_index_drop(dir);
-        return;
     }
+}
+
+void fat_index_searched(FatInode *dir, uint32_t slots, uint32_t slot) {
+    FatIndex *index = dir->index;
+
     for (uint32_t k = slots; k < ARRAY_SIZE(index->free_from); k++) {
-        index->free_from[k] = MAX(index->free_from[k], slot + slots);
+        index->free_from[k] = MAX(index->free_from[k], slot);
     }
 }
 

@@ -2,7 +2,7 @@
 /*
  * Inodes: loading one from its short entry, letting it go, and keeping entry
  * and in-core attributes equal. An inode without an entry is the root, or an
- * orphan whose first cluster and size live in its object.
+ * orphan; what an entry would say of them lives in an object.
  *
  * Locks: the framework's inode lock; entry_put runs in transaction bodies.
  */
@@ -59,23 +59,43 @@ int fat_entry_write(Txn *txn, FatVolume *volume, uint64_t position, const FatDis
     return txn_write(txn, buffer, fat_block_offset(volume, position), disk, sizeof(*disk), class);
 }
 
+void fat_inode_entry_make(const FatInode *inode, FatDiskEntry *ret) {
+    const FatGeometry *geo = &container_of(inode->base.fs, FatVolume, base)->geo;
+    const FsAttr *attr = &inode->base.attr;
+    FatEntry again, entry = {
+                        .attributes = inode->attributes,
+                        .first_cluster = inode->chain.first,
+                        .size = inode->directory ? 0 : (uint32_t)attr->size,
+                        .mtime_ns = attr->mtime_ns,
+                        .atime_ns = attr->atime_ns,
+                        .btime_ns = attr->btime_ns,
+                    };
+
+    fat_entry_encode(geo, &entry, ret);
+    fat_entry_decode(geo, ret, &again);
+    if (again.atime_ns != attr->atime_ns) {
+        ret->access_date = le16_make(0); /* it never had one: mtime stands for it */
+    }
+}
+
+/* Of an inode that has no entry on disk: the kind of object that holds its entry. */
+static TxnObjectKind entry_object(const FatInode *inode) {
+    return inode->base.file_id == FS_ROOT_ID ? FAT_OBJECT_ROOT : TXN_OBJECT_ORPHAN;
+}
+
 int fat_inode_entry_get(FatInode *inode, FatDiskEntry *ret) {
     FatVolume *volume = fat_inode_volume(inode);
-    const FsAttr *attr = &inode->base.attr;
-    FatEntry entry = {
-        .attributes = inode->attributes,
-        .first_cluster = inode->chain.first,
-        .size = inode->directory ? 0 : (uint32_t)attr->size,
-        .mtime_ns = attr->mtime_ns,
-        .atime_ns = attr->atime_ns,
-        .btime_ns = attr->btime_ns,
-    };
+    int r;
 
     if (inode->entry != 0) {
         return fat_entry_read(volume, inode->entry, ret);
     }
-    fat_entry_encode(&volume->geo, &entry, ret);
-    return 0;
+    r = fat_object_get(volume, inode->base.file_id, entry_object(inode), ret);
+    if (r == -ENOENT) {
+        fat_inode_entry_make(inode, ret);
+        r = 0;
+    }
+    return r;
 }
 
 /* In core what the entry says; nlink and a directory's size come from elsewhere. */
@@ -117,11 +137,7 @@ int fat_inode_entry_put(Txn *txn, FatInode *inode, const FatDiskEntry *disk) {
     if (inode->entry != 0) {
         return fat_entry_write(txn, volume, inode->entry, disk, FAT_CLASS_ENTRY);
     }
-    if (inode->base.attr.nlink == 0) {
-        return fat_orphan_put(txn, inode->base.file_id, TXN_OBJECT_ORPHAN, entry.first_cluster,
-                              entry.size);
-    }
-    return 0;
+    return fat_object_put(txn, inode->base.file_id, entry_object(inode), disk);
 }
 
 int fat_inode_touch(Txn *txn, FatInode *inode, int64_t time_ns) {
@@ -172,11 +188,16 @@ static int load_directory(FatVolume *volume, FatInode *inode) {
 
 static int load_root(FatVolume *volume, FatInode *inode) {
     const int64_t epoch = fat_time_decode(le16_make(0), le16_make(0), 0);
+    FatDiskEntry disk;
     FatEntry entry = {.attributes = FAT_ATTR_DIRECTORY,
                       .mtime_ns = epoch,
                       .atime_ns = epoch,
                       .btime_ns = FAT_TIME_NONE};
 
+    if (fat_object_get(volume, FS_ROOT_ID, FAT_OBJECT_ROOT, &disk) == 0) {
+        fat_entry_decode(&volume->geo, &disk, &entry);
+        entry.attributes |= FAT_ATTR_DIRECTORY;
+    }
     fat_attr_fill(volume, &entry, FS_ROOT_ID, &inode->base.attr);
     inode->attributes = entry.attributes;
     inode->directory = true;
@@ -186,17 +207,19 @@ static int load_root(FatVolume *volume, FatInode *inode) {
 }
 
 static int load_orphan(FatVolume *volume, FatInode *inode) {
-    const int64_t epoch = fat_time_decode(le16_make(0), le16_make(0), 0);
-    FatEntry entry = {.mtime_ns = epoch, .atime_ns = epoch, .btime_ns = FAT_TIME_NONE};
-    int r = fat_orphan_get(volume, inode->base.file_id, &entry.first_cluster, &entry.size);
+    FatDiskEntry disk;
+    FatEntry entry;
+    int r = fat_object_get(volume, inode->base.file_id, TXN_OBJECT_ORPHAN, &disk);
 
     if (r < 0) {
         return r;
     }
-    fat_attr_fill(volume, &entry, inode->base.file_id, &inode->base.attr);
+    fat_entry_decode(&volume->geo, &disk, &entry);
+    inode->directory = entry.attributes & FAT_ATTR_DIRECTORY;
+    inode_take_entry(inode, &disk);
     inode->base.attr.nlink = 0;
     fat_chain_init(&inode->chain, entry.first_cluster);
-    return 0;
+    return inode->directory ? load_directory(volume, inode) : 0;
 }
 
 /* May a directory lie there? An id is the other side's claim. */

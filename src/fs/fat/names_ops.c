@@ -17,6 +17,7 @@ typedef struct Create {
     FatEntry entry;
     FatRunList cluster; /* a directory's first one */
     FsEntry *ret;
+    FsAttr *attr; /* what loading the new object will find; may be NULL */
 } Create;
 
 /* "." and "..", in a zeroed cluster. */
@@ -58,6 +59,18 @@ static int identify(Txn *txn, FatVolume *volume, uint64_t position, uint64_t *re
     return fat_identity_move(txn, volume, *ret_id, position);
 }
 
+static void fill_attributes(const Create *create, const FatDiskEntry *disk) {
+    FatVolume *volume = fat_inode_volume(create->dir);
+    FatEntry entry;
+
+    fat_entry_decode(&volume->geo, disk, &entry);
+    fat_attr_fill(volume, &entry, create->ret->file_id, create->attr);
+    if (create->attr->type == FS_TYPE_DIRECTORY) {
+        create->attr->size = volume->geo.cluster_size;
+        create->attr->blocks = (create->attr->size + 511) / 512;
+    }
+}
+
 static void create_done(void *arg) {
     Create *create = arg;
 
@@ -86,9 +99,11 @@ static int create_body(Txn *txn, void *arg) {
     if (r == 0) {
         r = fat_inode_touch(txn, create->dir, create->call->time_ns);
     }
-    /* The reply is encoded at commit: it must find these. */
     create->ret->position = create->place.slot + create->place.slots - 1;
     create->ret->exact = true;
+    if (r == 0 && create->attr != NULL) {
+        fill_attributes(create, &disk);
+    }
     return r;
 }
 
@@ -97,7 +112,7 @@ int fat_create(FsInode *base, const FsCall *call, const FsName *name, const FsCr
     FatInode *dir = fat_inode(base);
     FatVolume *volume = fat_inode_volume(dir);
     bool directory = what->type == FS_TYPE_DIRECTORY;
-    Create create = {.dir = dir, .call = call, .ret = ret};
+    Create create = {.dir = dir, .call = call, .ret = ret, .attr = what->attr};
     int r;
 
     if (!directory && what->type != FS_TYPE_FILE) {
@@ -135,9 +150,11 @@ int fat_create(FsInode *base, const FsCall *call, const FsName *name, const FsCr
 int fat_inode_unlinked(Txn *txn, FatInode *victim) {
     FatVolume *volume = fat_inode_volume(victim);
     FsAttr *attr = &victim->base.attr;
-    uint32_t size = victim->directory ? 0 : (uint32_t)attr->size;
-    int r = fat_identity_orphan(txn, volume, attr->file_id, victim->chain.first, size);
+    FatDiskEntry disk;
+    int r;
 
+    fat_inode_entry_make(victim, &disk); /* on disk it may be another's already */
+    r = fat_identity_orphan(txn, volume, attr->file_id, &disk);
     if (r == 0) {
         r = txn_save(txn, attr, sizeof(*attr));
     }
@@ -159,8 +176,11 @@ typedef struct Unlink {
 
 static int unlink_body(Txn *txn, void *arg) {
     const Unlink *unlink = arg;
-    int r = fat_place_erase(txn, unlink->dir, &unlink->span, FAT_CLASS_ENTRY);
+    int r = unlink->victim->directory ? fat_place_check_departures(txn, unlink->victim) : 0;
 
+    if (r == 0) {
+        r = fat_place_erase(txn, unlink->dir, &unlink->span, FAT_CLASS_ENTRY);
+    }
     if (r == 0) {
         r = fat_inode_unlinked(txn, unlink->victim);
     }

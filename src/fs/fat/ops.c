@@ -11,6 +11,7 @@ static const FileSystemOps fat_ops = {
     .unmount = fat_unmount,
     .statfs = fat_statfs,
     .sync = fat_sync,
+    .recovered = fat_recovered,
     .remount = fat_remount,
     .inode_load = fat_inode_load,
     .inode_evict = fat_inode_evict,
@@ -39,4 +40,5 @@ const FileSystemType fat_type = {
     .inode_size = sizeof(FatInode),
     .probe = fat_probe,
     .ops = &fat_ops,
+    .mtime_step_ns = INT64_C(2000000000),
 };

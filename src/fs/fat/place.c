@@ -10,13 +10,19 @@
  * name. And a name that was erased in this batch is not written again in it,
  * elsewhere in the directory: a cut could leave both. That is noted in a table of
  * hashes (volume->erased_in): a false alarm costs a batch, nothing is missed.
+ * The same table notes directories that something has moved out of: one is not
+ * removed in that batch, as a cut could find the directory gone and the new name
+ * not there yet.
  *
  * Lock: the directory's, exclusive, from fat_place_find() to the end of the
  * transaction; so places stay free and only the body's writes are repeated.
  */
 #include "types.h"
+#include <stdio.h>
 
 #define NO_SLOT UINT32_MAX
+/* So many names are tried for the spare one of an exchange. */
+#define SPARE_NAMES 1000u
 
 /* Byte offset of a slot, be it in the directory or in the clusters that it will get. */
 static uint64_t place_position(const FatPlace *place, uint32_t slot) {
@@ -65,6 +71,11 @@ static int choose_short_name(FatInode *dir, FatNewName *name, uint32_t skip_slot
     return -ENOSPC;
 }
 
+/* After a walk to the end: where the free slots there begin. */
+static uint32_t tail_start(const FatDirIter *iter) {
+    return iter->free_start != NO_SLOT ? iter->free_start : iter->slot_count;
+}
+
 /* Walks to the first row of so many free slots, or to the end. */
 static int scan(FatInode *dir, uint32_t slots, FatDirIter *iter) {
     FatVolume *volume = fat_inode_volume(dir);
@@ -79,7 +90,12 @@ static int scan(FatInode *dir, uint32_t slots, FatDirIter *iter) {
         r = fat_dir_iter_next(iter, &entry);
     } while (r > 0 && iter->free_slot == NO_SLOT);
     fat_dir_iter_done(iter);
-    return MIN(r, 0);
+    if (r < 0) {
+        return r;
+    }
+    from = iter->free_slot != NO_SLOT ? iter->free_slot : tail_start(iter);
+    fat_index_searched(dir, slots, from);
+    return 0;
 }
 
 /* The directory is too small by that many slots. */
@@ -98,7 +114,7 @@ static int reserve_growth(FatPlace *place, uint32_t missing) {
 }
 
 static int choose_slots(const FatDirIter *iter, FatPlace *place) {
-    uint32_t tail = iter->free_start != NO_SLOT ? iter->free_start : iter->slot_count;
+    uint32_t tail = tail_start(iter);
     uint32_t end;
 
     if (iter->free_slot != NO_SLOT) {
@@ -155,6 +171,30 @@ int fat_place_find(FatInode *dir, FatNewName *name, uint32_t skip_slot, FatPlace
         r = choose_short_name(dir, name, skip_slot);
     }
     return r < 0 ? r : fat_place_find_room(dir, name, ret);
+}
+
+int fat_place_find_spare(FatInode *dir, FatNewName *name, FatPlace *ret) {
+    int r = check_growable(dir);
+
+    if (r == 0) {
+        r = fat_index_load(dir);
+    }
+    for (unsigned n = 0; r == 0 && n < SPARE_NAMES; n++) {
+        char text[FAT_SHORT_LENGTH + 1];
+        FatSearch search;
+        FatDirIter iter;
+        FatDirEntry entry;
+
+        (void)snprintf(text, sizeof(text), "EXCHG%03uTMP", n);
+        *name = (FatNewName){.page = fat_inode_volume(dir)->codepage};
+        memcpy(name->short_name, text, FAT_SHORT_LENGTH);
+        fat_search_init_short(&search, name->page, name->short_name);
+        r = fat_index_find(dir, &search, NO_SLOT, &iter, &entry);
+        if (r == -ENOENT) {
+            return fat_place_find_room(dir, name, ret);
+        }
+    }
+    return r < 0 ? r : -ENOSPC;
 }
 
 void fat_place_done(FatPlace *place) {
@@ -264,7 +304,7 @@ static int check_erased(Txn *txn, FatInode *dir, uint32_t hash) {
     return *erased_bucket(dir, hash) == txn_batch(txn) + 1 ? txn_separate(txn) : 0;
 }
 
-int fat_place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry) {
+static int place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry, FatClass class) {
     FatVolume *volume = fat_inode_volume(place->dir);
     const FatNewName *name = place->name;
     uint8_t checksum = fat_short_checksum(name->short_name);
@@ -291,9 +331,17 @@ int fat_place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry) {
             memcpy(disk.name, name->short_name, sizeof(disk.name));
             disk.nt_flags = name->nt_flags;
         }
-        r = fat_entry_write(txn, volume, position, &disk, apart ? FAT_CLASS_LINK : FAT_CLASS_ENTRY);
+        r = fat_entry_write(txn, volume, position, &disk, apart ? class - 1 : class);
     }
     return r == 0 ? txn_on_commit(txn, place_written, place) : r;
+}
+
+int fat_place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry) {
+    return place_write(txn, place, entry, FAT_CLASS_ENTRY);
+}
+
+int fat_place_write_spare(Txn *txn, FatPlace *place, const FatDiskEntry *entry) {
+    return place_write(txn, place, entry, FAT_CLASS_LINK);
 }
 
 /* ---- erasing ---- */
@@ -354,4 +402,24 @@ int fat_place_erase(Txn *txn, FatInode *dir, const FatSpan *span, FatClass class
         r = erase_slot(txn, volume, position, apart ? class + 1 : class);
     }
     return r;
+}
+
+int fat_place_erase_spare(Txn *txn, FatPlace *place) {
+    assert(place->slots == 1);
+    fat_index_erased(place->dir, place->slot);
+    note_erased(txn, place->dir, short_hash(place->name->short_name));
+    return erase_slot(txn, fat_inode_volume(place->dir), place->position, FAT_CLASS_SPARE);
+}
+
+/* ---- leaving a directory ---- */
+
+/* No name's hash: a departure shares the table of erased names. */
+#define DEPARTURE_HASH 0x9e3779b9u
+
+void fat_place_note_departure(Txn *txn, FatInode *dir) {
+    note_erased(txn, dir, DEPARTURE_HASH);
+}
+
+int fat_place_check_departures(Txn *txn, FatInode *dir) {
+    return check_erased(txn, dir, DEPARTURE_HASH);
 }

@@ -6,6 +6,13 @@
  * bytes; any other target is removed and the name written anew, which also covers
  * a change of case (the target is the moved object itself).
  *
+ * An exchange leaves both names where they are and swaps what they stand for. Of two
+ * sectors one is written first, and a cut between them would leave both names to one of
+ * the files. So inside the record the other file has a third, spare name: that comes in
+ * class LINK, then the two entries change in ENTRY and OLD, and it goes in SPARE. The record
+ * begins a batch of its own, as the spare name is a whole entry, with all that
+ * earlier records made of it, in a class before those of entries.
+ *
  * Locks: both directories, the moved object and the victim, exclusive.
  */
 #include "types.h"
@@ -72,8 +79,14 @@ static int rename_body(Txn *txn, void *arg) {
     Rename *rename = arg;
     FatInode *moved = rename->moved;
     uint64_t position = 0;
-    int r = write_new(txn, rename, &position);
+    int r = 0;
 
+    if (rename->victim != NULL && rename->victim->directory) {
+        r = fat_place_check_departures(txn, rename->victim);
+    }
+    if (r == 0) {
+        r = write_new(txn, rename, &position);
+    }
     if (r == 0) {
         r = fat_place_erase(txn, rename->old_dir, &rename->old_span, FAT_CLASS_OLD);
     }
@@ -84,6 +97,7 @@ static int rename_body(Txn *txn, void *arg) {
         r = fat_inode_touch(txn, rename->old_dir, rename->call->time_ns);
     }
     if (r == 0 && rename->old_dir != rename->new_dir) {
+        fat_place_note_departure(txn, rename->old_dir);
         r = fat_inode_touch(txn, rename->new_dir, rename->call->time_ns);
     }
     /* The victim first: it may give its position to the moved object. */
@@ -122,43 +136,55 @@ static int put_under(Txn *txn, FatInode *inode, const FatDiskEntry *own, const F
     return r;
 }
 
-/*
- * The names stay where they are, what they stand for changes places. In one sector
- * that is one write; else a power cut between the two leaves two names for
- * the moved object and the other one's clusters lost.
- */
-static int exchange_entries(Txn *txn, const Rename *rename) {
+/* The names stay where they are, what they stand for changes places. */
+static int exchange_entries(Txn *txn, Rename *rename) {
     FatVolume *volume = rename->volume;
     FatInode *moved = rename->moved, *other = rename->victim;
     uint64_t from = moved->entry, to = other->entry;
-    bool together = fat_block_of(volume, from) == fat_block_of(volume, to);
+    bool spare = rename->place.dir != NULL;
     FatDiskEntry mine, theirs;
-    int r = fat_entry_read(volume, from, &mine);
+    int r = spare ? txn_separate(txn) : 0;
 
     if (r == 0) {
+        r = fat_entry_read(volume, from, &mine);
+    }
+    if (r == 0) {
         r = fat_entry_read(volume, to, &theirs);
+    }
+    if (r == 0 && spare) {
+        r = fat_place_write_spare(txn, &rename->place, &theirs);
     }
     if (r == 0) {
         r = put_under(txn, moved, &mine, &theirs, to, FAT_CLASS_ENTRY);
     }
     if (r == 0) {
-        r = put_under(txn, other, &theirs, &mine, from, together ? FAT_CLASS_ENTRY : FAT_CLASS_OLD);
+        r = put_under(txn, other, &theirs, &mine, from, spare ? FAT_CLASS_OLD : FAT_CLASS_ENTRY);
     }
+    if (r == 0 && spare) {
+        r = fat_place_erase_spare(txn, &rename->place);
+    }
+    return r;
+}
+
+static int exchange_identities(Txn *txn, FatVolume *volume, const FatInode *moved,
+                               const FatInode *other) {
     /* For a moment the other one has no position: a position is one object's only. */
+    int r = fat_identity_orphan(txn, volume, other->base.file_id, &(FatDiskEntry){0});
+
     if (r == 0) {
-        r = fat_identity_orphan(txn, volume, other->base.file_id, other->chain.first, 0);
+        r = fat_identity_move(txn, volume, moved->base.file_id, moved->entry);
     }
-    if (r == 0) {
-        r = fat_identity_move(txn, volume, moved->base.file_id, to);
-    }
-    return r == 0 ? fat_identity_move(txn, volume, other->base.file_id, from) : r;
+    return r == 0 ? fat_identity_move(txn, volume, other->base.file_id, other->entry) : r;
 }
 
 static int exchange_body(Txn *txn, void *arg) {
-    const Rename *rename = arg;
+    Rename *rename = arg;
     bool crosses = rename->old_dir != rename->new_dir;
     int r = exchange_entries(txn, rename);
 
+    if (r == 0) {
+        r = exchange_identities(txn, rename->volume, rename->moved, rename->victim);
+    }
     if (r == 0 && crosses && rename->moved->directory) {
         r = update_dotdot(txn, rename->moved, rename->new_dir);
     }
@@ -171,20 +197,53 @@ static int exchange_body(Txn *txn, void *arg) {
     return r == 0 && crosses ? fat_inode_touch(txn, rename->new_dir, rename->call->time_ns) : r;
 }
 
+/* The same exchange, seen from the other file. */
+static void turn_round(Rename *rename) {
+    Rename other = *rename;
+
+    other.moved = rename->victim;
+    other.victim = rename->moved;
+    other.old_dir = rename->new_dir;
+    other.new_dir = rename->old_dir;
+    *rename = other;
+}
+
+/*
+ * The spare name lies beside the entry that is rewritten last: as long as that may be undone by a
+ * cut, its directory cannot go away. Either entry may be the last.
+ */
+static int find_spare(Rename *rename) {
+    int r = fat_place_find_spare(rename->old_dir, &rename->name, &rename->place);
+
+    if (r == -ENOSPC && rename->old_dir != rename->new_dir) {
+        turn_round(rename);
+        r = fat_place_find_spare(rename->old_dir, &rename->name, &rename->place);
+    }
+    return r;
+}
+
 static int exchange(Rename *rename, const FsRename *what) {
+    FatVolume *volume = rename->volume;
+    FatSpan span;
     int r;
 
     if (what->victim == NULL) {
         return -ENOENT;
     }
     rename->victim = fat_inode(what->victim);
-    r = fat_place_locate(rename->old_dir, &what->moved_entry, rename->moved, &rename->old_span);
+    r = fat_place_locate(rename->old_dir, &what->moved_entry, rename->moved, &span);
     if (r == 0) {
-        r = fat_place_locate(rename->new_dir, &what->victim_entry, rename->victim,
-                             &rename->victim_span);
+        r = fat_place_locate(rename->new_dir, &what->victim_entry, rename->victim, &span);
     }
-    return r == 0 ? txn_run(rename->volume->base.cache, rename->call->reply, exchange_body, rename)
-                  : r;
+    if (r == 0 &&
+        fat_block_of(volume, rename->moved->entry) != fat_block_of(volume, rename->victim->entry)) {
+        r = find_spare(rename);
+    }
+    if (r == 0) {
+        r = txn_run(volume->base.cache, rename->call->reply, exchange_body, rename);
+    }
+    fat_place_done(&rename->place);
+    return r;
 }
 
 /* ---- another case only ---- */

@@ -7,6 +7,11 @@
  * keeps its mark: only a checker may take it away. A read-only mount writes
  * nothing at all.
  *
+ * A mount that takes over from a daemon that died goes on with what that one found:
+ * our own mark does not make the volume one that was found dirty. Everything is read through
+ * the cache then, which knows better than the device, and FSInfo's count is
+ * not believed, for it may be from any time before.
+ *
  * No operation runs beside mount, unmount and remount.
  */
 #include "types.h"
@@ -61,6 +66,7 @@ int fat_probe(BlockDevice *device, FsProbe *ret) {
 typedef struct Mark {
     FatVolume *volume;
     bool dirty, sound;
+    FatClass class;
 } Mark;
 
 static int mark_body(Txn *txn, void *arg) {
@@ -77,12 +83,12 @@ static int mark_body(Txn *txn, void *arg) {
         }
         state = buffer->data[volume->geo.state_offset];
         state = (uint8_t)(mark->dirty ? state | FAT_STATE_DIRTY : state & ~FAT_STATE_DIRTY);
-        r = txn_write(txn, buffer, volume->geo.state_offset, &state, 1, FAT_CLASS_FREE);
+        r = txn_write(txn, buffer, volume->geo.state_offset, &state, 1, mark->class);
         if (r < 0) {
             return r;
         }
     }
-    return fat_table_set_marks(txn, volume, !mark->dirty, mark->sound);
+    return fat_table_set_marks(txn, volume, !mark->dirty, mark->sound, mark->class);
 }
 
 /* Sets or takes away the "in use" mark, on stable storage. */
@@ -90,7 +96,8 @@ static int volume_mark(FatVolume *volume, bool dirty) {
     bool failed = volume->base.device->stats.errors > 0;
     Mark mark = {.volume = volume,
                  .dirty = dirty || volume->found_dirty,
-                 .sound = !volume->unsound && !failed};
+                 .sound = !volume->unsound && !failed,
+                 .class = FAT_CLASS_FREE};
     int r;
 
     if (volume->found_dirty ? mark.sound || volume->unsound : volume->marked == dirty) {
@@ -110,15 +117,48 @@ static int volume_mark(FatVolume *volume, bool dirty) {
     return r;
 }
 
+/*
+ * The same for a mount that took over and finds no mark (a predecessor died before it had made one,
+ * or after it had taken it away): nothing may be written to the device yet, so it goes into the log
+ * as the first thing of the next batch and of the first class.
+ */
+static int volume_mark_later(FatVolume *volume) {
+    Mark mark = {
+        .volume = volume, .dirty = true, .sound = !volume->unsound, .class = FAT_CLASS_NEW};
+    int r;
+
+    if (volume->found_dirty || volume->marked) {
+        return 0;
+    }
+    r = txn_run(volume->base.cache, NULL, mark_body, &mark);
+    if (r == 0) {
+        volume->marked = true;
+    }
+    return r;
+}
+
+/* What the first of a row of daemons found (cache_note()). */
+#define NOTE_KNOWN UINT64_C(1)
+#define NOTE_FOUND_DIRTY UINT64_C(2)
+
 static int load_marks(FatVolume *volume) {
+    Cache *cache = volume->base.cache;
+    uint64_t note = volume->base.recovered ? cache_note(cache) : 0;
     bool clean, sound;
     int r = fat_table_get_marks(volume, &clean, &sound);
 
     if (r < 0) {
         return r;
     }
-    volume->found_dirty = volume->geo.dirty || !clean;
+    clean = clean && !volume->geo.dirty;
     volume->unsound = !sound;
+    if (note & NOTE_KNOWN) {
+        volume->found_dirty = note & NOTE_FOUND_DIRTY;
+        volume->marked = !clean && !volume->found_dirty;
+        return 0;
+    }
+    volume->found_dirty = !clean;
+    cache_set_note(cache, NOTE_KNOWN | (volume->found_dirty ? NOTE_FOUND_DIRTY : 0));
     if (volume->found_dirty) {
         log_warning("fat: %s was not cleanly unmounted; a check is advised",
                     volume->base.uuid[0] != '\0' ? volume->base.uuid : "the volume");
@@ -154,7 +194,8 @@ static int load_fsinfo(FatVolume *volume) {
     if (info.next_free != FAT_FSINFO_UNKNOWN) {
         volume->alloc.hint = info.next_free;
     }
-    if (info.free_count != FAT_FSINFO_UNKNOWN && !volume->found_dirty) {
+    volume->alloc.touched = volume->base.recovered;
+    if (info.free_count != FAT_FSINFO_UNKNOWN && !volume->found_dirty && !volume->base.recovered) {
         volume->alloc.free_count = info.free_count;
         volume->alloc.free_known = true;
     }
@@ -275,6 +316,27 @@ static int load_geometry(FatVolume *volume) {
     return 0;
 }
 
+/* What of the boot sector changes while mounted, as a predecessor left it. */
+static int reload_boot(FatVolume *volume) {
+    _cleanup_(cache_putp) Buffer *buffer = NULL;
+    FatDiskBoot boot;
+    FatGeometry now;
+    Corruption corruption;
+    int r = cache_get(volume->base.cache, 0, &buffer);
+
+    if (r < 0) {
+        return r;
+    }
+    memcpy(&boot, buffer->data, sizeof(boot));
+    if (fat_boot_decode(&boot, &now, &corruption) < 0) {
+        return report_corruption(volume->base.reporter, &corruption, false);
+    }
+    volume->geo.dirty = now.dirty;
+    volume->geo.has_label = now.has_label;
+    memcpy(volume->geo.label, now.label, sizeof(now.label));
+    return 0;
+}
+
 static void load_label(FatVolume *volume) {
     FileSystem *fs = &volume->base;
     uint8_t label[FAT_SHORT_LENGTH];
@@ -303,6 +365,9 @@ int fat_mount(FileSystem *fs) {
     if (r == 0) {
         r = fs_cache_new(fs, volume->geo.sector_size, fat_alloc_released);
     }
+    if (r == 0 && fs->recovered) {
+        r = reload_boot(volume);
+    }
     if (r < 0) {
         return r;
     }
@@ -321,7 +386,7 @@ int fat_mount(FileSystem *fs) {
         r = load_fsinfo(volume);
     }
     if (r == 0 && !fs->readonly) {
-        r = volume_mark(volume, true);
+        r = fs->recovered ? volume_mark_later(volume) : volume_mark(volume, true);
     }
     if (r < 0) {
         fat_identities_done(volume);

@@ -493,7 +493,7 @@ int fat_table_get_marks(FatVolume *volume, bool *ret_clean, bool *ret_sound) {
     return r;
 }
 
-int fat_table_set_marks(Txn *txn, FatVolume *volume, bool clean, bool sound) {
+int fat_table_set_marks(Txn *txn, FatVolume *volume, bool clean, bool sound, FatClass class) {
     const FatGeometry *geo = &volume->geo;
     unsigned size = cell_bytes(volume);
     uint8_t bytes[4];
@@ -519,7 +519,7 @@ int fat_table_set_marks(Txn *txn, FatVolume *volume, bool clean, bool sound) {
         value = sound ? value | sound_bit(volume) : value & ~sound_bit(volume);
         word = le32_make(value);
         memcpy(bytes, &word, sizeof(bytes));
-        r = txn_write(txn, buffer, size, bytes, size, FAT_CLASS_FREE);
+        r = txn_write(txn, buffer, size, bytes, size, class);
         if (r < 0) {
             return r;
         }

@@ -28,8 +28,9 @@ typedef enum FatClass {
     FAT_CLASS_LINK = 1,  /* the old end of a chain points to new clusters */
     FAT_CLASS_ENTRY = 2, /* directory entries: created, changed, unlinked */
     FAT_CLASS_OLD = 3,   /* the old name of a rename */
-    FAT_CLASS_CUT = 4,   /* an earlier cluster becomes the end of a chain */
-    FAT_CLASS_FREE = 5,  /* freed cells, FSInfo */
+    FAT_CLASS_SPARE = 4, /* the spare name of an exchange goes */
+    FAT_CLASS_CUT = 5,   /* an earlier cluster becomes the end of a chain */
+    FAT_CLASS_FREE = 6,  /* freed cells, FSInfo */
 } FatClass;
 
 /* ---- runs and chains (chain.c) ---- */
@@ -115,7 +116,7 @@ int fat_table_free(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count
 bool fat_table_same_sector(const FatVolume *volume, uint32_t one, uint32_t other);
 /* Cell 1's marks: cleanly unmounted, and no I/O errors met. */
 MAY_YIELD int fat_table_get_marks(FatVolume *volume, bool *ret_clean, bool *ret_sound);
-int fat_table_set_marks(Txn *txn, FatVolume *volume, bool clean, bool sound);
+int fat_table_set_marks(Txn *txn, FatVolume *volume, bool clean, bool sound, FatClass class);
 /* Before the first use of the FAT: another copy is read if the active one does not even begin
  * like a FAT. */
 MAY_YIELD void fat_table_choose_copy(FatVolume *volume);
@@ -174,6 +175,9 @@ typedef struct FatIdentity {
 typedef struct FatIdentities {
     HashMap by_id, by_position;
     uint64_t next_fresh;
+    /* RECLAIM objects that a predecessor left. */
+    uint64_t *inherited;
+    uint32_t inherited_count, inherited_room;
 } FatIdentities;
 
 #define FAT_ID_FRESH (UINT64_C(1) << 63)
@@ -194,13 +198,22 @@ uint64_t fat_identity_fresh(FatVolume *volume);
 /* In a body. move: id's entry is now at position. orphan: it has none, its data is at first.
  * forget: nobody holds it. */
 int fat_identity_move(Txn *txn, FatVolume *volume, uint64_t id, uint64_t position);
-int fat_identity_orphan(Txn *txn, FatVolume *volume, uint64_t id, uint32_t first, uint32_t size);
+int fat_identity_orphan(Txn *txn, FatVolume *volume, uint64_t id, const FatDiskEntry *entry);
 int fat_identity_forget(Txn *txn, FatVolume *volume, uint64_t id);
-int fat_orphan_put(Txn *txn, uint64_t id, TxnObjectKind kind, uint32_t first, uint32_t size);
-int fat_orphan_get(FatVolume *volume, uint64_t id, uint32_t *ret_first, uint32_t *ret_size);
+/*
+ * What has no entry on disk has one in an object: ORPHAN, RECLAIM (only the first cluster counts),
+ * and the root's, which is there as soon as something of it was changed. get: -ENOENT.
+ */
+#define FAT_OBJECT_ROOT TXN_OBJECT_ALIAS
+int fat_object_put(Txn *txn, uint64_t id, TxnObjectKind kind, const FatDiskEntry *entry);
+int fat_object_get(FatVolume *volume, uint64_t id, TxnObjectKind kind, FatDiskEntry *ret);
+/* In a body: the chain that is left to be freed. */
+int fat_reclaim_put(Txn *txn, FatVolume *volume, uint64_t id, TxnObjectKind kind, uint32_t first);
 bool fat_orphans_exist(FatVolume *volume);
 /* Finishes what objects still list: at unmount. */
 MAY_YIELD int fat_orphans_finish(FatVolume *volume);
+/* Goes on with the chains that a predecessor was freeing. */
+MAY_YIELD int fat_recovered(FileSystem *fs);
 
 /* ---- the volume and its inodes ---- */
 
@@ -281,8 +294,10 @@ void fat_attr_fill(FatVolume *volume, const FatEntry *entry, uint64_t file_id, F
 MAY_YIELD int fat_entry_read(FatVolume *volume, uint64_t position, FatDiskEntry *ret);
 int fat_entry_write(Txn *txn, FatVolume *volume, uint64_t position, const FatDiskEntry *disk,
                     FatClass class);
-/* In a body: what describes the inode (its short entry, or the same made up where it has none),
- * and storing that with all in-core copies. */
+/* The entry that loading would turn into what is in core. Without a name. */
+void fat_inode_entry_make(const FatInode *inode, FatDiskEntry *ret);
+/* In a body: what describes the inode (its short entry, or the same in an object where it has
+ * none), and storing that with all in-core copies. */
 int fat_inode_entry_get(FatInode *inode, FatDiskEntry *ret);
 int fat_inode_entry_put(Txn *txn, FatInode *inode, const FatDiskEntry *disk);
 /* In a body: stamps mtime. */
@@ -426,8 +441,9 @@ void fat_index_added(FatInode *dir, const FatNewName *name, uint32_t slot, uint3
 void fat_index_erased(FatInode *dir, uint32_t first_slot);
 /* Drops an index that is mostly dead. The directory's lock is held exclusive. */
 void fat_index_trim(FatInode *dir);
-/* Before this slot there is no row of so many free slots. */
+/* Before this slot there is no row of so many free slots; a search has found that out. */
 uint32_t fat_index_free_from(const FatInode *dir, uint32_t slots);
+void fat_index_searched(FatInode *dir, uint32_t slots, uint32_t slot);
 
 /* ---- place.c: room for new entries ---- */
 
@@ -446,9 +462,14 @@ typedef struct FatPlace {
 MAY_YIELD int fat_place_find(FatInode *dir, FatNewName *name, uint32_t skip_slot, FatPlace *ret);
 /* The same for an entry whose short name is what it is: the label. */
 MAY_YIELD int fat_place_find_room(FatInode *dir, FatNewName *name, FatPlace *ret);
+/* The same for a name that nobody asked for and that lives inside one record; makes name. */
+MAY_YIELD int fat_place_find_spare(FatInode *dir, FatNewName *name, FatPlace *ret);
 void fat_place_done(FatPlace *place);
 /* In a body. entry's name is filled in. */
 int fat_place_write(Txn *txn, FatPlace *place, const FatDiskEntry *entry);
+/* In a body: a spare name comes, in class LINK, and goes again in class SPARE. */
+int fat_place_write_spare(Txn *txn, FatPlace *place, const FatDiskEntry *entry);
+int fat_place_erase_spare(Txn *txn, FatPlace *place);
 /* Directory clusters that were just allocated. */
 int fat_blocks_zero(Txn *txn, FatVolume *volume, uint32_t cluster, uint32_t count);
 
@@ -462,6 +483,9 @@ MAY_YIELD int fat_place_locate(FatInode *dir, const FsEntry *entry, const FatIno
                                FatSpan *ret);
 /* In a body. */
 int fat_place_erase(Txn *txn, FatInode *dir, const FatSpan *span, FatClass class);
+/* In a body: something has moved out of the directory; the directory itself will be removed. */
+void fat_place_note_departure(Txn *txn, FatInode *dir);
+int fat_place_check_departures(Txn *txn, FatInode *dir);
 
 /* ---- names_ops.c, rename.c ---- */
 

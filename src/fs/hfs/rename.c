@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Rename and exchange: a record is taken out of the catalog and put in again under another key,
+ * with what points to it (its thread) and what counts it. All in one transaction, so nobody sees
+ * less than all of it; a power cut in the write-out of it is a matter for the checker.
+ *
+ * Locks: both directories, the moved object and the victim, exclusive.
+ */
+#include "types.h"
+
+typedef struct Rename {
+    HfsVolume *volume;
+    const FsCall *call;
+    HfsInode *old_dir, *new_dir, *moved;
+    HfsInode *victim; /* another object that goes away or is exchanged, or NULL */
+    HfsKey old_key, new_key;
+} Rename;
+
+/* The object's record lies under this key from now on. */
+static int put_under(Txn *txn, HfsInode *object, const HfsRecord *record, const HfsKey *key) {
+    HfsVolume *volume = hfs_inode_volume(object);
+    bool thread = object->directory || record->file.flags & HFS_FILE_THREAD;
+    int r = hfs_catalog_insert(txn, volume, key, record);
+
+    if (r == 0 && thread) {
+        r = hfs_thread_remove(txn, volume, object->cnid);
+        if (r == 0) {
+            r = hfs_thread_put(txn, volume, object->cnid, object->directory, key);
+        }
+    }
+    if (r == 0) {
+        r = txn_save(txn, &object->key, sizeof(object->key));
+    }
+    if (r == 0) {
+        object->key = *key;
+    }
+    return r;
+}
+
+/* Both directories' counts and times. */
+static int adjust_both(Txn *txn, const Rename *rename) {
+    int64_t now = rename->call->time_ns;
+    int r;
+
+    if (rename->old_dir == rename->new_dir) {
+        return hfs_dir_adjust(txn, rename->old_dir, rename->moved->directory, 0, now);
+    }
+    r = hfs_dir_adjust(txn, rename->old_dir, rename->moved->directory, -1, now);
+    return r == 0 ? hfs_dir_adjust(txn, rename->new_dir, rename->moved->directory, 1, now) : r;
+}
+
+static int rename_body(Txn *txn, void *arg) {
+    const Rename *rename = arg;
+    HfsInode *moved = rename->moved, *victim = rename->victim;
+    HfsRecord record;
+    int r = hfs_inode_record_get(moved, txn, &record);
+
+    if (r == 0 && victim != NULL) {
+        r = hfs_victim_forget(txn, victim);
+        if (r == 0) {
+            r = hfs_dir_adjust(txn, rename->new_dir, victim->directory, -1, rename->call->time_ns);
+        }
+    }
+    if (r == 0) {
+        r = hfs_catalog_remove(txn, rename->volume, &moved->key);
+    }
+    if (r == 0) {
+        r = put_under(txn, moved, &record, &rename->new_key);
+    }
+    if (r == 0) {
+        r = adjust_both(txn, rename);
+    }
+    return r == 0 ? hfs_mdb_touch(txn, rename->volume, rename->call->time_ns) : r;
+}
+
+static int exchange_body(Txn *txn, void *arg) {
+    const Rename *rename = arg;
+    HfsInode *moved = rename->moved, *other = rename->victim;
+    HfsRecord mine, theirs;
+    int64_t now = rename->call->time_ns;
+    int r = hfs_inode_record_get(moved, txn, &mine);
+
+    if (r == 0) {
+        r = hfs_inode_record_get(other, txn, &theirs);
+    }
+    if (r == 0) {
+        r = hfs_catalog_remove(txn, rename->volume, &moved->key);
+    }
+    if (r == 0) {
+        r = hfs_catalog_remove(txn, rename->volume, &other->key);
+    }
+    if (r == 0) {
+        r = put_under(txn, moved, &mine, &rename->new_key);
+    }
+    if (r == 0) {
+        r = put_under(txn, other, &theirs, &rename->old_key);
+    }
+    /* Each directory loses one and gains one, perhaps of another kind. */
+    if (r == 0) {
+        r = hfs_dir_adjust(txn, rename->old_dir, moved->directory, -1, now);
+    }
+    if (r == 0) {
+        r = hfs_dir_adjust(txn, rename->old_dir, other->directory, 1, now);
+    }
+    if (r == 0) {
+        r = hfs_dir_adjust(txn, rename->new_dir, other->directory, -1, now);
+    }
+    if (r == 0) {
+        r = hfs_dir_adjust(txn, rename->new_dir, moved->directory, 1, now);
+    }
+    return r == 0 ? hfs_mdb_touch(txn, rename->volume, now) : r;
+}
+
+/* The entries' new places, after commit. */
+static void note_places(const Rename *rename, bool exchange) {
+    HfsVolume *volume = rename->volume;
+
+    hfs_place_left(volume, rename->moved->cnid, &rename->old_key);
+    hfs_place_note(volume, rename->moved->cnid, &rename->moved->key);
+    if (rename->victim != NULL) {
+        hfs_place_left(volume, rename->victim->cnid, &rename->new_key);
+        if (exchange) {
+            hfs_place_note(volume, rename->victim->cnid, &rename->victim->key);
+        }
+    }
+}
+
+int hfs_rename(FileSystem *fs, const FsCall *call, const FsRename *what) {
+    bool exchange = what->flags & FS_RENAME_EXCHANGE;
+    bool itself = what->victim == what->moved;
+    Rename rename = {
+        .volume = hfs_volume(fs),
+        .call = call,
+        .old_dir = hfs_inode(what->old_dir),
+        .new_dir = hfs_inode(what->new_dir),
+        .moved = hfs_inode(what->moved),
+    };
+    int r = hfs_entry_check(rename.old_dir, &what->old_name, rename.moved);
+
+    if (r == 0) {
+        r = hfs_name_key(rename.new_dir, &what->new_name, &rename.new_key);
+    }
+    if (r < 0 || (itself && (exchange || what->victim_entry.exact))) {
+        return r; /* old and new name are one */
+    }
+    rename.old_key = rename.moved->key;
+    if (what->victim != NULL && !itself) {
+        rename.victim = hfs_inode(what->victim);
+        r = what->flags & FS_RENAME_NOREPLACE
+                ? -EEXIST
+                : hfs_entry_check(rename.new_dir, &what->new_name, rename.victim);
+    }
+    if (r == 0 && exchange) {
+        if (rename.victim == NULL) {
+            return -ENOENT;
+        }
+        rename.new_key = rename.victim->key; /* its spelling stays */
+    } else if (r == 0 && rename.victim != NULL && rename.victim->directory) {
+        r = hfs_dir_check_empty(rename.victim);
+    }
+    if (r == 0) {
+        r = txn_run(fs->cache, call->reply, exchange ? exchange_body : rename_body, &rename);
+    }
+    if (r == 0) {
+        note_places(&rename, exchange);
+    }
+    return r;
+}
