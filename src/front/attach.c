@@ -26,6 +26,16 @@
 
 /* ---- while it lives ---- */
 
+/* A holder in the background lets go of the terminal, and of pipes that somebody reads to the end. */
+static int let_go_of_standard_fds(posix_spawn_file_actions_t *actions) {
+    int r = 0;
+
+    for (int fd = STDIN_FILENO; r == 0 && fd <= STDERR_FILENO; fd++) {
+        r = posix_spawn_file_actions_addopen(actions, fd, "/dev/null", O_RDWR, 0);
+    }
+    return r;
+}
+
 static int spawn_holder(Front *front, int fd) {
     posix_spawn_file_actions_t actions;
     size_t count = 0;
@@ -47,6 +57,7 @@ static int spawn_holder(Front *front, int fd) {
     r = posix_spawn_file_actions_init(&actions);
     if (r == 0) {
         r = posix_spawn_file_actions_adddup2(&actions, fd, HOLD_FD);
+        r = r == 0 && !front->options.foreground ? let_go_of_standard_fds(&actions) : r;
         r = r == 0 ? posix_spawn_file_actions_addclosefrom_np(&actions, HOLD_FD + 1) : r;
         r = r == 0 ? posix_spawn(&pid, "/proc/self/exe", &actions, NULL, argv, environ) : r;
         (void)posix_spawn_file_actions_destroy(&actions);

@@ -35,7 +35,7 @@
 #define SETTLE_MS 30000u
 #define START_ATTEMPTS 16u /* half a minute: programs are replaced while mounts run */
 #define START_NAP_MS 3000u
-#define PROGRESS_ENOUGH 1000u /* requests answered between two deaths: not the same trouble */
+#define PROGRESS_ENOUGH 100u /* requests answered between two deaths: not the same trouble */
 
 static void nap_ms(unsigned ms) {
     const struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};

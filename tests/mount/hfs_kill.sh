@@ -18,7 +18,9 @@ for mode in $MODES; do
         rm -rf "$IMAGE" "$SCRATCH/account"
         truncate -s $size "$IMAGE"
         hformat -l "Killed" "$IMAGE" 0 >/dev/null
-        python3 "$HERE/kill_run.py" "$IMAGE" "$MNT" "$SCRATCH/account" --mode "$mode" --seed "$SEED" \
+        options=${BERTH_TEST_KILL_OPTIONS:-}
+        [ "$mode" != stop ] || options+=${options:+,}heartbeat=1
+        python3 "$HERE/kill_run.py" "$IMAGE" "$MNT" "$SCRATCH/account" --options "$options" --mode "$mode" --seed "$SEED" \
             --seconds "${BERTH_TEST_KILL_SECONDS:-5}" --counter "${BERTH_TEST_KILL_LOAD:-2x4}" \
             --files orphans,streams,mappings,databases --exercisers 1 || fail "$mode, seed $SEED"
         "$BERTH_BUILD/tools/fsck.hfs" -n -f "$IMAGE" >"$SCRATCH/fsck" 2>&1 ||

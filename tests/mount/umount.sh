@@ -51,6 +51,12 @@ mtype -i "$IMAGE" ::file | says -x payload || fail "berth sync left the image wi
     python3 -c 'import json, sys; assert json.load(sys.stdin)["frontend_pid"] == int(sys.argv[1])' \
         "$front"
 
+note "nothing in the background keeps the pipe of whoever mounts open"
+do_umount "$MNT"
+said=$(timeout 20 "$BERTH" mount "$IMAGE" "$MNT" 2>&1 </dev/null) || fail "exit $? (124: the pipe stays open), $said"
+front=$(member frontend_pid)
+daemon=$(member daemon_pid)
+
 note "unmount waits"
 dd if=/dev/zero of="$MNT/zeros" bs=1M count=20 status=none
 do_umount "$MNT"
