@@ -12,7 +12,7 @@ Where several pairs of bytes stand for one character, Windows writes the first
 one, but not one of rows 0xed and 0xee if there is another. Python takes those rows
 first; that there is no other difference is checked here.
 """
-import unicodedata
+from c_tables import begin, row_text, table
 
 SINGLE = ["437", "737", "775", "850", "852", "855", "857", "858", "860", "861", "862", "863", "865",
           "866", "1250", "1251", "1252"]
@@ -26,32 +26,6 @@ def unit(codec, *octets):
     except UnicodeDecodeError:
         return 0
     return ord(text) if len(text) == 1 else 0
-
-
-def table(name, values):
-    print(f"static const uint16_t {name}[{len(values)}] = {{")
-    for at in range(0, len(values), 12):
-        print("    " + " ".join(f"0x{value:04x}," for value in values[at:at + 12]))
-    print("};\n")
-
-
-def literal(value):
-    char = chr(value)
-    if value == 0:
-        return "\\0"
-    # What an editor might normalise or not show is written by number.
-    if unicodedata.category(char) == "Co" or unicodedata.normalize("NFKC", char) != char:
-        return f"\\u{value:04x}"
-    return char
-
-
-def row_text(name, values):
-    """A row as text: far shorter than numbers, and it can be read."""
-    print(f"static const uint16_t {name}[{len(values) + 1}] =")
-    for at in range(0, len(values), 47):
-        part = "".join(literal(value) for value in values[at:at + 47])
-        print(f'    u"{part}"' + (";" if at + 47 >= len(values) else ""))
-    print()
 
 
 def check_order(rows):
@@ -68,10 +42,7 @@ def check_order(rows):
 
 
 def main():
-    print("/* SPDX-License-Identifier: MIT */\n"
-          "/* Made by contrib/gen_codepages.py; do not edit. Unicode of the bytes from 0x80 on. */\n"
-          "#ifndef FAT_CODEPAGE_TABLES_H\n#define FAT_CODEPAGE_TABLES_H\n\n#include <stdint.h>\n\n"
-          "/* clang-format off */\n")
+    begin("gen_codepages.py", "FAT_CODEPAGE_TABLES_H")
     for name in SINGLE + ["932"]:
         table(f"codepage_{name}", [unit("cp" + name, byte) for byte in range(0x80, 0x100)])
     rows = {lead: [unit("cp932", lead, trail) for trail in TRAILS] for lead in LEADS}

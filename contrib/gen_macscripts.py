@@ -17,6 +17,8 @@ import subprocess
 import sys
 import unicodedata
 
+from c_tables import begin, row_text, table
+
 SINGLE = {
     "cyrillic": "mac_cyrillic", "greek": "mac_greek",
     "centraleurope": "mac_latin2", "turkish": "mac_turkish", "icelandic": "mac_iceland",
@@ -54,32 +56,6 @@ def units(chars, known):
     return values
 
 
-def numbers(name, values):
-    print(f"static const uint16_t {name}[{len(values)}] = {{")
-    for at in range(0, len(values), 12):
-        print("    " + " ".join(f"0x{value:04x}," for value in values[at:at + 12]))
-    print("};\n")
-
-
-def literal(value):
-    char = chr(value)
-    if value == 0:
-        return "\\0"
-    # What an editor might normalise or not show is written by number.
-    if unicodedata.category(char) == "Co" or unicodedata.normalize("NFKC", char) != char:
-        return f"\\u{value:04x}"
-    return char
-
-
-def row_text(name, values):
-    """A row as text: far shorter than numbers, and it can be read."""
-    print(f"static const uint16_t {name}[{len(values) + 1}] =")
-    for at in range(0, len(values), 47):
-        part = "".join(literal(value) for value in values[at:at + 47])
-        print(f'    u"{part}"' + (";" if at + 47 >= len(values) else ""))
-    print()
-
-
 def compositions(characters):
     triples = set()
     for char in characters:
@@ -98,21 +74,15 @@ def compositions(characters):
     return sorted(triples)
 
 
-def begin(guard):
-    print("/* SPDX-License-Identifier: MIT */\n"
-          "/* Made by contrib/gen_macscripts.py; do not edit. Unicode of the bytes from 0x80 on. */\n"
-          f"#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n/* clang-format off */\n")
-
-
 def main():
     high = [bytes([byte]) for byte in range(0x80, 0x100)]
     roman = units(python_chars("mac_roman", high), set())
     if sys.argv[1:] == ["roman"]:
-        begin("BERTH_MACROMAN_TABLE_H")
-        numbers("macroman_table", roman)
+        begin("gen_macscripts.py", "BERTH_MACROMAN_TABLE_H")
+        table("macroman_table", roman)
         print("#endif")
         return
-    begin("HFS_ENCODING_TABLES_H")
+    begin("gen_macscripts.py", "HFS_ENCODING_TABLES_H")
     characters = {chr(unit) for unit in roman}
     for name in [*SINGLE, *PERL]:
         chars = python_chars(SINGLE[name], high) if name in SINGLE else perl_chars(PERL[name], high)
@@ -120,7 +90,7 @@ def main():
         if name == "japanese":
             # The yen sign has the place of the backslash, which lies at 0x80.
             known = known - {"\\"} | {"\u00a5"}
-        numbers(f"script_{name}", units(chars, known))
+        table(f"script_{name}", units(chars, known))
         characters |= known
     rows = {lead: units(perl_chars("MacJapanese", [bytes([lead, trail]) for trail in TRAILS]), known)
             for lead in LEADS}

@@ -178,7 +178,8 @@ int tool_mount_find(ToolMounts *mounts, const char *name, const MountEntry **ret
     return EXIT_OK;
 }
 
-int tool_mount_ask(const MountEntry *mount, const char *command, Text *reply) {
+/* control_call(), with a message on stderr when it fails. */
+static int mount_ask(const MountEntry *mount, const char *command, Text *reply) {
     int r = control_call(mount->device, mount->owner, command, reply);
 
     if (r == 0) {
@@ -192,4 +193,31 @@ int tool_mount_ask(const MountEntry *mount, const char *command, Text *reply) {
         log_error("%s: cannot ask its front-end: %s", mount->directory, strerror(-r));
     }
     return r == -EPERM || r == -EACCES ? EXIT_USAGE : EXIT_SYSTEM;
+}
+
+int tool_ask(const char *name, const char *command, Text *reply) {
+    ToolMounts mounts = {0};
+    const MountEntry *mount = NULL;
+    int code = tool_mount_find(&mounts, name, &mount);
+
+    if (code == EXIT_OK) {
+        code = mount_ask(mount, command, reply);
+    }
+    tool_mounts_done(&mounts);
+    return code;
+}
+
+const char *tool_silence(int error) {
+    switch (error) {
+    case -ENOENT:
+    case -ECONNREFUSED:
+        return "dead";
+    case -EACCES:
+    case -EPERM:
+        return "not accessible";
+    case -ETIMEDOUT:
+        return "stalled";
+    default:
+        return "unknown";
+    }
 }

@@ -50,8 +50,10 @@ typedef struct ToolMounts {
 void tool_mounts_done(ToolMounts *mounts);
 /* Exit code; *ret is NULL when there is no such mount (said on stderr). */
 int tool_mount_find(ToolMounts *mounts, const char *name, const MountEntry **ret);
-/* control_call(), with a message on stderr when it fails. */
-int tool_mount_ask(const MountEntry *mount, const char *command, Text *reply);
+/* The answer of the mount that the user means. The exit code; what is wrong has been said. */
+int tool_ask(const char *name, const char *command, Text *reply);
+/* What a mount is whose control socket does not answer: "dead", "stalled" …; error: control_call()'s. */
+const char *tool_silence(int error);
 
 /* ---- reading JSON ---- */
 

@@ -88,21 +88,6 @@ static void row_visit(void *arg, const char *path, JsonKind kind, const char *va
     }
 }
 
-static const char *row_silence(int error) {
-    switch (error) {
-    case -ENOENT:
-    case -ECONNREFUSED:
-        return "dead";
-    case -EACCES:
-    case -EPERM:
-        return "not accessible";
-    case -ETIMEDOUT:
-        return "stalled";
-    default:
-        return "unknown";
-    }
-}
-
 static void list_add_mount(Table *table, const MountEntry *mount) {
     Row row = {.table = table, .index = table_add_row(table)};
     Text reply = {0};
@@ -120,7 +105,7 @@ static void list_add_mount(Table *table, const MountEntry *mount) {
         table_set(table, row.index, COLUMN_SANDBOX, text_string(&row.sandbox));
     }
     if (r < 0) {
-        table_set(table, row.index, COLUMN_STATE, row_silence(r));
+        table_set(table, row.index, COLUMN_STATE, tool_silence(r));
     }
     table->failed = table->failed || reply.failed || row.sandbox.failed;
     text_done(&row.sandbox);

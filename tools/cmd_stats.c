@@ -123,30 +123,16 @@ static int print_people(Table *table, const Values *values, bool chosen) {
 }
 
 static int stats_one(Table *table, const char *name, bool chosen) {
-    ToolMounts mounts = {0};
-    const MountEntry *mount = NULL;
     Values values = {0};
     Text reply = {0};
-    int code = tool_mount_find(&mounts, name, &mount), r;
+    int code = values_query(&values, name, "stats", &reply);
 
     if (code == EXIT_OK) {
-        code = tool_mount_ask(mount, "stats", &reply);
-    }
-    if (code == EXIT_OK) {
-        r = values_read(&values, "", text_string(&reply), reply.length);
-        if (r < 0) {
-            log_error("%s: %s", mount->directory,
-                      r == -EBADMSG ? "its front-end's answer makes no sense" : strerror(-r));
-            code = EXIT_SYSTEM;
-        } else if (table->json && !chosen) {
-            code = tool_print_document(&reply);
-        } else {
-            code = print_people(table, &values, chosen);
-        }
+        code = table->json && !chosen ? tool_print_document(&reply)
+                                      : print_people(table, &values, chosen);
     }
     values_done(&values);
     text_done(&reply);
-    tool_mounts_done(&mounts);
     return code;
 }
 

@@ -124,30 +124,16 @@ typedef struct StatusArguments {
 } StatusArguments;
 
 static int status_query(const char *name, const StatusArguments *arguments) {
-    ToolMounts mounts = {0};
-    const MountEntry *mount = NULL;
     Values values = {0};
     Text reply = {0};
-    int code = tool_mount_find(&mounts, name, &mount), r;
+    int code = values_query(&values, name, "status", &reply);
 
     if (code == EXIT_OK) {
-        code = tool_mount_ask(mount, "status", &reply);
-    }
-    if (code == EXIT_OK) {
-        r = values_read(&values, "", text_string(&reply), reply.length);
-        if (r < 0) {
-            log_error("%s: %s", mount->directory,
-                      r == -EBADMSG ? "its front-end's answer makes no sense" : strerror(-r));
-            code = EXIT_SYSTEM;
-        } else if (arguments->json) {
-            code = tool_print_document(&reply);
-        } else {
-            code = status_print(&values, arguments->members, arguments->no_headings);
-        }
+        code = arguments->json ? tool_print_document(&reply)
+                               : status_print(&values, arguments->members, arguments->no_headings);
     }
     values_done(&values);
     text_done(&reply);
-    tool_mounts_done(&mounts);
     return code;
 }
 
@@ -196,32 +182,4 @@ int cmd_status(int argc, char **argv) {
         return EXIT_USAGE;
     }
     return status_query(argv[optind], &arguments);
-}
-
-int cmd_sync(int argc, char **argv) {
-    static const struct option long_options[] = {{"help", no_argument, NULL, 'h'}, {0}};
-    ToolMounts mounts = {0};
-    const MountEntry *mount = NULL;
-    Text reply = {0};
-    int option = getopt_long(argc, argv, "h", long_options, NULL), code;
-
-    if (option == 'h') {
-        printf("Usage: berth sync DIR\n"
-               "\n"
-               "Returns when everything written to the mount at DIR is on disk.\n"
-               "\n"
-               "  -h, --help  show this\n");
-        return EXIT_OK;
-    }
-    if (option != -1 || argc - optind != 1) {
-        log_error("sync takes one DIR. Try berth sync --help");
-        return EXIT_USAGE;
-    }
-    code = tool_mount_find(&mounts, argv[optind], &mount);
-    if (code == EXIT_OK) {
-        code = tool_mount_ask(mount, "sync", &reply);
-    }
-    text_done(&reply);
-    tool_mounts_done(&mounts);
-    return code;
 }

@@ -131,21 +131,6 @@ static uint64_t percentile(const Counters *counters, double wanted) {
 
 /* ---- rows ---- */
 
-static const char *silence(int error) {
-    switch (error) {
-    case -ENOENT:
-    case -ECONNREFUSED:
-        return "dead";
-    case -EACCES:
-    case -EPERM:
-        return "not accessible";
-    case -ETIMEDOUT:
-        return "stalled";
-    default:
-        return "no answer";
-    }
-}
-
 static void row_fill(TopRow *row, const Values *values, const Counters *change, double seconds) {
     double looked = change->hits + change->misses;
 
@@ -188,7 +173,7 @@ static bool sample_mount(const TopSampler *sampler, const MountEntry *mount, Top
     }
     if (r < 0) {
         if (row->state[0] == '\0' || strcmp(row->state, "running") == 0) {
-            (void)snprintf(row->state, sizeof(row->state), "%s", silence(r));
+            (void)snprintf(row->state, sizeof(row->state), "%s", tool_silence(r));
         }
         values_done(&values);
         return false;

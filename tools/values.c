@@ -6,6 +6,8 @@
  */
 #include "values.h"
 
+#include "berth/log.h"
+
 #include <math.h>
 #include <stdio.h>
 
@@ -76,6 +78,20 @@ int values_ask(Values *values, const char *prefix, const MountEntry *mount, cons
     }
     text_done(&reply);
     return r;
+}
+
+int values_query(Values *values, const char *name, const char *command, Text *reply) {
+    int code = tool_ask(name, command, reply), r;
+
+    if (code == EXIT_OK) {
+        r = values_read(values, "", text_string(reply), reply->length);
+        if (r < 0) {
+            log_error("%s: %s", name,
+                      r == -EBADMSG ? "its front-end's answer makes no sense" : strerror(-r));
+            code = EXIT_SYSTEM;
+        }
+    }
+    return code;
 }
 
 void values_done(Values *values) {
