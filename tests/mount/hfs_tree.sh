@@ -31,6 +31,7 @@ mv "$MNT/tree" "$MNT/renamed"
 same_tree "$MNT/renamed" "$SCRATCH/ref"
 do_umount "$MNT"
 check
+apple_clean "$IMAGE"
 hmount "$IMAGE" 0 >/dev/null
 files=$(find "$SCRATCH/ref" | wc -l)
 listed=$(hls -1R ":renamed:" | grep -cv -e '^$' -e ':$') || true

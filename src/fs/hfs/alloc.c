@@ -72,10 +72,10 @@ void hfs_alloc_done(HfsVolume *volume) {
 
 /* ---- promising ---- */
 
-/* The free run at or behind `from`, no longer than needed. */
-static bool run_at(const HfsVolume *volume, uint32_t from, uint32_t want, FreeRun *ret) {
+/* The free run at or behind `from` and below `limit`, no longer than needed. */
+static bool run_at(const HfsVolume *volume, uint32_t from, uint32_t limit, uint32_t want,
+                   FreeRun *ret) {
     const uint64_t *bits = volume->alloc.bits;
-    uint32_t limit = volume->mdb.block_count;
     uint32_t start = (uint32_t)bitmap_find_clear(bits, from, limit);
 
     if (start >= limit) {
@@ -86,12 +86,12 @@ static bool run_at(const HfsVolume *volume, uint32_t from, uint32_t want, FreeRu
     return true;
 }
 
-/* The first run from `from` on that is long enough, else the longest. */
-static void run_search(const HfsVolume *volume, uint32_t from, uint32_t to, uint32_t want,
-                       FreeRun *best) {
+/* The first run that begins in [from, to) and is long enough, else the longest. */
+static void run_search(const HfsVolume *volume, uint32_t from, uint32_t to, uint32_t limit,
+                       uint32_t want, FreeRun *best) {
     FreeRun run;
 
-    while (best->count < want && from < to && run_at(volume, from, want, &run)) {
+    while (best->count < want && from < to && run_at(volume, from, limit, want, &run)) {
         if (run.count > best->count) {
             *best = run;
         }
@@ -99,16 +99,21 @@ static void run_search(const HfsVolume *volume, uint32_t from, uint32_t to, uint
     }
 }
 
+/* The last block comes last: Apple's checker takes an extent that ends there for a wrong one. */
 static FreeRun run_choose(const HfsVolume *volume, uint32_t goal, uint32_t want) {
+    uint32_t count = volume->mdb.block_count, last = count - 1;
     FreeRun best = {0};
 
     /* What goes on where the file ends is best, however short. */
-    if (goal > 0 && goal < volume->mdb.block_count && !bitmap_test(volume->alloc.bits, goal) &&
-        run_at(volume, goal, want, &best)) {
+    if (goal > 0 && goal < last && !bitmap_test(volume->alloc.bits, goal) &&
+        run_at(volume, goal, last, want, &best)) {
         return best;
     }
-    run_search(volume, volume->alloc.hint, volume->mdb.block_count, want, &best);
-    run_search(volume, 0, volume->alloc.hint, want, &best);
+    run_search(volume, volume->alloc.hint, last, last, want, &best);
+    run_search(volume, 0, MIN(volume->alloc.hint, last), last, want, &best);
+    if (best.count == 0) {
+        (void)run_at(volume, last, count, want, &best);
+    }
     return best;
 }
 

@@ -237,6 +237,11 @@ int btree_node_free(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t nu
     int r = map_set(tree, number, false, data);
 
     if (r == 0) {
+        /* Nothing of what it held stays, as Apple's checker would have it. */
+        memset(data, 0, tree->source->node_size);
+        r = btree_node_store(tree, number, data);
+    }
+    if (r == 0) {
         header->free_nodes++;
         if (tree->free_hint != NULL) {
             *tree->free_hint = MIN(*tree->free_hint, number);

@@ -5,10 +5,14 @@
  * change the tree meanwhile; the nodes already seen are then worth nothing. So a view notes
  * tree_changes when it begins, and gives -EAGAIN when that is no longer true.
  *
- * A tree's file grows in the body that needs the nodes. The new nodes are left as they are:
- * whoever takes one writes all of it.
+ * A tree's file grows in the body that needs the nodes, which are zeros: Apple's checker finds
+ * fault with a free node that holds anything. So a tree grows by no more than can be noted as
+ * zeros in a small log.
  */
 #include "types.h"
+
+#define GROW_BYTES (128u * 1024)
+#define GROW_ZERO_NODES 512u
 
 static int view_sector(HfsView *view, uint32_t node, uint64_t *ret) {
     HfsVolume *volume = view->volume;
@@ -99,7 +103,7 @@ static void grow_aborted(void *arg) {
 }
 
 /*
- * A clump, or what can be had. The overflow file has room for three extents and no more, so it
+ * A clump (GROW_BYTES of it at the most), or what can be had. The overflow file has room for three extents and no more, so it
  * doubles, and takes one piece at a time.
  */
 static int grow_reserve(HfsView *view, uint32_t clump) {
@@ -107,7 +111,7 @@ static int grow_reserve(HfsView *view, uint32_t clump) {
     HfsFork *fork = &view->which->fork;
     bool one_piece = view->which == &volume->extents;
     uint32_t before = fork->reserved.blocks, pieces = fork->reserved.count;
-    uint32_t want = MAX(clump / volume->mdb.block_size, 1u);
+    uint32_t want = MAX(MIN(clump, GROW_BYTES) / volume->mdb.block_size, 1u);
     int r = -ENOSPC;
 
     want = MIN(one_piece ? MAX(want, fork->blocks) : want, (uint32_t)volume->mdb.free_blocks);
@@ -118,6 +122,17 @@ static int grow_reserve(HfsView *view, uint32_t clump) {
             hfs_runs_truncate(&fork->reserved, before);
             r = -ENOSPC;
         }
+    }
+    return r;
+}
+
+/* More than that, as when a large overflow file doubles, is left as it is: whoever takes a node
+ * writes all of it. */
+static int grow_zero(BtreeSource *source, uint32_t from, uint32_t to) {
+    int r = 0;
+
+    for (uint32_t node = from; r == 0 && to - from <= GROW_ZERO_NODES && node < to; node++) {
+        r = view_fresh(source, node);
     }
     return r;
 }
@@ -159,7 +174,8 @@ static int view_grow(BtreeSource *source, uint32_t node_count, uint32_t *ret_cou
     *size = (uint32_t)bytes;
     memcpy(first, hfs_fork_first(&which->fork), HFS_EXTENTS_IN_RECORD * sizeof(*first));
     *ret_count = (uint32_t)(bytes / HFS_NODE_SIZE);
-    return hfs_mdb_store(view->txn, volume, true);
+    r = grow_zero(source, node_count, *ret_count);
+    return r == 0 ? hfs_mdb_store(view->txn, volume, true) : r;
 }
 
 /* ---- views ---- */
