@@ -224,6 +224,16 @@ class BerthDirect(Berth):
     options = ("direct",)
 
 
+class Hfsd(Berth):
+    """hfsd behind berthfs; a volume has at most 65,535 blocks, large ones in an image of this size."""
+
+    name = "hfsd"
+    tools = ()
+
+    def make(self):
+        run(self.settings.build / "tools/mkfs.hfs", self.image)
+
+
 class Ext4Loop(Contender):
     """The yardstick: the kernel's ext4 on a loop device."""
 
@@ -277,5 +287,5 @@ class Ntfs3g(Contender):
         self.spawn("ntfs-3g", "-o", "no_detach", self.image, self.mount_point)
 
 
-CONTENDERS = (Ext4Loop, BerthDefault, BerthSocket, BerthDirect, Fuse2fs, Ntfs3g)
+CONTENDERS = (Ext4Loop, BerthDefault, BerthSocket, BerthDirect, Hfsd, Fuse2fs, Ntfs3g)
 YARDSTICK = Ext4Loop.name

@@ -9,7 +9,7 @@ from statistics import median
 import contenders
 import workloads
 
-COLOURS = ("#555555", "#1b6ca8", "#5fa8d3", "#9bc53d", "#e08e45", "#b5485d")
+COLOURS = ("#555555", "#1b6ca8", "#5fa8d3", "#9bc53d", "#e08e45", "#b5485d", "#7a5195")
 
 
 def _ratio(workload, own, yard):
