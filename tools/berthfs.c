@@ -32,7 +32,7 @@ static void usage(FILE *out) {
                   "  -V, --version        version\n"
                   "\n"
                   "Options: ro rw type= part= start= uid= gid= umask= fmask= dmask= allow_other\n"
-                  "         errors= commit= case= daemon=always|auto|never direct remount debug\n"
+                  "         errors= commit= case= journal= daemon=always|auto|never direct remount debug\n"
                   "Types:  ");
     for (size_t i = 0; berth_types[i] != NULL; i++) {
         (void)fprintf(out, " %s", berth_types[i]->name);

@@ -82,7 +82,7 @@ static void say_hello(Peer *peer, bool ring, unsigned slots) {
     }
     hello_encode(&hello, buf);
     check(channel_send_fds(transport_channel(peer->transport), buf, sizeof(buf), fds,
-                           ring ? HELLO_FD_MAX : HELLO_FD_COUNT),
+                           ring ? HELLO_FD_COUNT + HELLO_RING_FDS : HELLO_FD_COUNT),
           "HELLO");
     check(channel_receive(transport_channel(peer->transport), buf, sizeof(buf)), "HELLO");
     check(hello_decode(buf, sizeof(buf), &hello, text), text);

@@ -180,6 +180,7 @@ int block_fault_new(BlockDevice *lower, BlockFaults *faults, BlockDevice **ret);
 typedef struct RecordedWrite {
     uint64_t offset;
     uint64_t length;
+    uint64_t moment; /* by the recording's clock, 0 without one */
     uint32_t epoch;
     uint8_t *data;
 } RecordedWrite;
@@ -187,6 +188,11 @@ typedef struct BlockRecording {
     RecordedWrite *writes;
     size_t count, capacity;
     uint32_t epoch;
+    /* Ticks at each write and good flush: one for several devices tells the order of theirs. NULL:
+     * none. */
+    uint64_t *clock;
+    uint64_t *flushes; /* with a clock: the moment at which epoch i + 1 began */
+    size_t flush_count, flush_capacity;
     size_t durable; /* writes[0 .. durable) were complete when the last good flush began */
     bool failed;    /* out of memory: recording incomplete */
 } BlockRecording;

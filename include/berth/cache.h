@@ -17,6 +17,7 @@
 
 #include "berth/block.h"
 #include "berth/lifeline.h"
+#include "berth/sidejournal.h"
 
 typedef struct Cache Cache;
 typedef struct Txn Txn;
@@ -39,6 +40,9 @@ typedef struct CacheConfig {
     Lifeline *lifeline;
     /* Take over what a predecessor left there, if it left anything; else it is made anew. */
     bool recover;
+    /* Write-out goes through it, all classes of a checkpoint at once; begun already unless the log
+     * is taken over. Stays the caller's. NULL: class by class. */
+    SideJournal *journal;
     Loop *loop;         /* for the timed commit; NULL: none, checkpoints run in place */
     uint64_t commit_ns; /* timed commit, 0: 5 s */
     /* A freed range may be used again: the record that freed it has been checkpointed. May be

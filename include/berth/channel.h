@@ -47,8 +47,8 @@ int channel_receive_fds(Channel *channel, void *buf, size_t buf_capacity, int *f
 
 /* ---- HELLO ---- */
 
-/* Descriptors that go with the front-end's HELLO, in this order; the later ones only with
- * HELLO_FEATURE_RING. */
+/* Descriptors that go with the front-end's HELLO, in this order; the rings' only with
+ * HELLO_FEATURE_RING, the journal's only with HELLO_FEATURE_JOURNAL. */
 enum HelloFd {
     HELLO_FD_IMAGE,
     HELLO_FD_ARENA_OUT,
@@ -59,13 +59,16 @@ enum HelloFd {
     HELLO_FD_RING = HELLO_FD_COUNT, /* memory of both rings */
     HELLO_FD_RING_WAKE,             /* pipe, read end: wakes the daemon */
     HELLO_FD_RING_BELL,             /* pipe, write end: wakes the front-end */
+    HELLO_FD_JOURNAL, /* side journal: the last that is sent, whatever comes before it */
     HELLO_FD_MAX,
 };
 #define HELLO_RING_FDS 3
 
 #define HELLO_FEATURE_ARENA (UINT64_C(1) << 0)
 #define HELLO_FEATURE_RING (UINT64_C(1) << 1)
-#define HELLO_FEATURES_KNOWN (HELLO_FEATURE_ARENA | HELLO_FEATURE_RING)
+#define HELLO_FEATURE_JOURNAL (UINT64_C(1) << 2) /* not to be refused when offered */
+#define HELLO_FEATURES_KNOWN \
+    (HELLO_FEATURE_ARENA | HELLO_FEATURE_RING | HELLO_FEATURE_JOURNAL)
 
 typedef struct Hello {
     uint32_t version;                       /* highest spoken; the answer carries the one chosen */
@@ -103,8 +106,8 @@ void *arena_at(const ArenaMap *map, uint64_t offset, uint64_t length);
 
 /*
  * The front-end's side: makes the memfd and hands out slots, thread-safe. Small slots are 64 KiB,
- * large ones FS_IO_MAX. A slot's memory is allocated (fallocate) when first used, so that a full
- * machine is -ENOMEM here and never SIGBUS.
+ * large ones FS_IO_MAX. A slot's memory is allocated (fallocate) when first used, as much of it as
+ * is asked for, so that a full machine is -ENOMEM here and never SIGBUS.
  */
 typedef struct Arena Arena;
 typedef struct ArenaSlot {
@@ -130,6 +133,9 @@ uint64_t arena_size(const Arena *arena);
  * this arena is that large, -ESHUTDOWN after arena_shutdown().
  */
 int arena_slot_get(Arena *arena, uint32_t length, bool wait, ArenaSlot *ret);
+/* A large slot for read(2) to fill: of its memory the first ARENA_SMALL bytes are allocated, the
+ * kernel does the rest (or fails with EFAULT). Waits. */
+int arena_slot_get_landing(Arena *arena, ArenaSlot *ret);
 void arena_slot_put(Arena *arena, const ArenaSlot *slot);
 void arena_shutdown(Arena *arena);
 

@@ -51,11 +51,15 @@ const MountEntry *mounts_find(const MountEntry *entries, size_t count, const cha
 /*
  * Root's umount(8) takes a mount's type from statfs(2), which says no more than "fuse", and so
  * finds no helper of ours. An entry in libmount's utab makes it call umount.berth, which waits
- * until everything is on disk. To be called by the front-end after its mount stands, and when that
- * is gone. Nothing happens for other users, whose umount(8) finds the helper by itself; failure
- * only costs the waiting.
+ * until everything is on disk. The front-end makes it before it mounts, since libmount looks only at
+ * entries of what is mounted, and takes it back when the mount is gone or never came. Nothing
+ * happens for other users, whose umount(8) finds the helper by itself; failure only costs the
+ * waiting.
  */
-void mounts_register(const char *source, const char *directory);
+/* Begins to make it. That takes some milliseconds, in which something else can be done;
+ * mounts_registered() waits for the end. */
+pid_t mounts_register(const char *source, const char *directory);
+void mounts_registered(pid_t helper);
 void mounts_forget(const char *directory);
 
 #endif

@@ -51,6 +51,7 @@ typedef struct FrontOptions {
     bool has_start;
     uint64_t start; /* bytes */
     uint32_t uid, gid, fmask, dmask;
+    Text journal; /* path of the side journal, "": none */
     Text volume; /* options for the daemon that only it understands, comma separated, escaped */
     Text kernel; /* options for mount(2), comma separated */
 } FrontOptions;

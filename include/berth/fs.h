@@ -113,11 +113,17 @@ typedef struct FsRename {
     uint32_t flags;
 } FsRename;
 
-typedef enum FsExtentKind { FS_EXTENT_DATA, FS_EXTENT_HOLE, FS_EXTENT_UNWRITTEN } FsExtentKind;
+typedef enum FsExtentKind {
+    FS_EXTENT_DATA,
+    FS_EXTENT_HOLE,
+    FS_EXTENT_UNWRITTEN,
+    FS_EXTENT_INLINE, /* not on the device: what is written there write_begin has taken */
+} FsExtentKind;
 typedef struct FsExtent {
     FsExtentKind kind;
     uint64_t device_offset; /* bytes, DATA and UNWRITTEN */
     uint64_t length;        /* bytes from the asked offset on, at least 1 */
+    const uint8_t *bytes;   /* INLINE: good until something suspends */
 } FsExtent;
 
 typedef struct FsStatfs {
@@ -219,6 +225,10 @@ typedef struct FileSystemOps {
     /* Drops reservations beyond keep_end (bytes; never what is committed). No I/O to them is in
      * flight. Does not suspend. */
     void (*unreserve)(FsInode *inode, uint64_t keep_end);
+    /* [S] Before anything else of a write, in order of arrival: takes the bytes that will map to
+     * INLINE, in a transaction without the reply. They may change meanwhile. May be NULL. */
+    int (*write_begin)(FsInode *inode, const FsCall *call, uint64_t offset, const void *bytes,
+                       uint32_t length);
     /* [S] One transaction: [offset, offset + length) has been written; links reserved space up to
      * its end, grows the size to it (never shrinks), stamps mtime and ctime. Calls for one inode
      * that grow it come in order, one at a time. */
@@ -239,6 +249,7 @@ typedef struct FsProbe {
     char label[256];
     char uuid[64];
     char subtype[32];
+    char serial[64]; /* tells it from others where the format has no UUID; may be "" */
 } FsProbe;
 
 typedef struct FileSystemType {
@@ -252,6 +263,11 @@ typedef struct FileSystemType {
     /* A file's mtime is stored rounded down to a multiple of this, and its ctime is not stored: so
      * who holds the attributes knows which times would change nothing. 0: not promised. */
     int64_t mtime_step_ns;
+    /* file_ids that differ in these bits only are faces of one object (its forks): a change of one
+     * may change attributes and names of all, and when one is unlinked, or gets an extended
+     * attribute, the daemon wants to hear (EVICT) which of the others nobody holds. 0: there are
+     * none. Names of those that have any of the bits get no timeout in the kernel. */
+    uint64_t face_bits;
 } FileSystemType;
 
 struct FileSystem {
@@ -259,6 +275,7 @@ struct FileSystem {
     BlockDevice *device;
     Cache *cache;
     Lifeline *lifeline; /* for fs_cache_new(), NULL outside daemons */
+    SideJournal *journal; /* the same; NULL: none */
     bool recover;       /* take over what is in it */
     bool recovered;     /* that has happened: set by fs_cache_new() */
     Loop *loop; /* NULL outside daemons */
@@ -312,9 +329,10 @@ const FileSystemType *fs_type_find(const FileSystemType *const *types, const cha
  * one line on failure. */
 MAY_YIELD int fs_mount(const FileSystemType *type, BlockDevice *device, Loop *loop,
                        const FsMountOptions *options, FileSystem **ret, char text[256]);
-/* The same with a lifeline (may be NULL); recover: take over what a predecessor left there. */
+/* The same with a lifeline and a side journal (which may be NULL); recover: take over what a
+ * predecessor left there. */
 MAY_YIELD int fs_mount_with(const FileSystemType *type, BlockDevice *device, Loop *loop,
-                            Lifeline *lifeline, bool recover, const FsMountOptions *options,
+                            Lifeline *lifeline, SideJournal *journal, bool recover, const FsMountOptions *options,
                             FileSystem **ret, char text[256]);
 /* Evicts all, syncs, unmounts, frees. The first error is returned, everything is freed anyway. */
 MAY_YIELD int fs_unmount(FileSystem *fs);

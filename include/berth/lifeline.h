@@ -14,7 +14,7 @@
 #ifndef BERTH_LIFELINE_H
 #define BERTH_LIFELINE_H
 
-#include "berth/block.h"
+#include "berth/sidejournal.h"
 
 /* ---- the owner's side: nothing is mapped, so that nobody can make an access fault ---- */
 
@@ -22,8 +22,9 @@
 
 /*
  * Makes the memory: ring_bytes (0: the default; clamped to 64 KiB ... 64 MiB, rounded up to 64
- * KiB), that many slots (1 to 4096). All but the ring is allocated at once, so that a machine
- * without memory is -ENOMEM here; the daemon allocates the ring before it uses a part of it.
+ * KiB), that many slots (1 to 4096). All but the ring and the table of objects is allocated at once,
+ * so that a machine without memory is -ENOMEM here; the daemon allocates a part of these before it
+ * uses it.
  */
 int lifeline_memory_new(uint64_t ring_bytes, unsigned slots, int *ret_fd);
 /* The request that was being executed when the daemon last switched: a request_id, 0: none, or
@@ -40,11 +41,13 @@ typedef struct LifelineRescue {
 } LifelineRescue;
 /*
  * Writes everything committed in the log to the device, in the order and classes of a checkpoint,
- * with no code of any filesystem. The daemon is dead and its device writes have ended. What comes
+ * with no code of any filesystem, through the journal if there is one (NULL: none). The daemon is
+ * dead and its device writes have ended. What comes
  * after a damaged record is not written: -EUCLEAN then. Changes nothing in the lifeline, so it can
  * be repeated.
  */
-int lifeline_memory_rescue(int fd, unsigned slots, BlockDevice *device, LifelineRescue *ret);
+int lifeline_memory_rescue(int fd, unsigned slots, BlockDevice *device, SideJournal *journal,
+                           LifelineRescue *ret);
 /* After a rescue without an error: the log is empty for whoever takes over next; slots and objects
  * stay, with those of the last record. No daemon maps the memory. 0 or -errno. */
 int lifeline_memory_settle(int fd);

@@ -23,6 +23,7 @@ typedef struct SandboxConfig {
     SandboxMode mode;
     Loop *loop;         /* made closed if it has a ring; everything it will watch is registered */
     uint64_t image_end; /* no file is written behind this offset */
+    bool again;         /* not a mount's first daemon: what is missing has been said */
     int memory_fd;      /* the one that memory may be allocated for (fallocate, mode 0); -1: none */
 } SandboxConfig;
 

@@ -31,6 +31,8 @@ int volume_new(const FileSystemType *type, BlockDevice *device, Loop *loop, Volu
 /* Where the log shall live and device writes are noted (before MOUNT; stays the caller's and must
  * outlive the volume). Nothing of it is touched before MOUNT. */
 void volume_set_lifeline(Volume *volume, Lifeline *lifeline);
+/* The side journal that write-out shall go through (the same rules). */
+void volume_set_journal(Volume *volume, SideJournal *journal);
 /* Unmounts if need be. */
 Volume *volume_free(Volume *volume);
 DEFINE_CLEANUP(Volume *, volume_free);

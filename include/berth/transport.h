@@ -5,9 +5,10 @@
  * of rings in shared memory. Then the socket only tells of the peer's end: a
  * packet on it is a breach of the protocol.
  *
- * Nobody spins. A side that finds its ring empty raises the ring's sleeping flag,
- * looks once more, and sleeps on a pipe; the peer writes a byte there only when it
- * finds the flag raised. A pipe and not an eventfd, because the two ends of a pipe
+ * A side that finds its ring empty may look at it for a moment (at most 0.1 ms, and
+ * only where looking has paid lately: transport_look()); then it raises the ring's
+ * sleeping flag, looks once more, and sleeps on a pipe; the peer writes a byte there
+ * only when it finds the flag raised. A pipe and not an eventfd, because the two ends of a pipe
  * are open file descriptions of their own: a hostile peer can neither take
  * O_NONBLOCK off ours nor fill it in a way that makes a write of ours block.
  *
@@ -15,12 +16,15 @@
  * waits: a full ring means that the peer gave answers to what it did not take, or
  * takes no answers, and is -EPROTO.
  *
- * Threads: any number may send. One at a time receives. SIGPIPE must be ignored.
+ * Threads: any number may send. One at a time receives; with a lock of the callers'
+ * around all calls that do, several may take turns, also while one of them sleeps in
+ * transport_receive_unlocking(). SIGPIPE must be ignored.
  */
 #ifndef BERTH_TRANSPORT_H
 #define BERTH_TRANSPORT_H
 
 #include "berth/channel.h"
+#include <pthread.h>
 
 typedef struct Transport Transport;
 
@@ -49,6 +53,9 @@ int transport_send(Transport *transport, const void *message, size_t length);
 int transport_try_send(Transport *transport, const void *message, size_t length);
 /* Bytes received (> 0), 0 at the end (after all that the peer sent before), -EPROTO. */
 int transport_receive(Transport *transport, void *buf, size_t capacity);
+/* The same. lock, which the caller holds, is free while this thread sleeps. */
+int transport_receive_unlocking(Transport *transport, pthread_mutex_t *lock, void *buf,
+                                size_t capacity);
 /* The same without waiting: -EAGAIN. A ring does not see the peer's end: transport_try_end(). */
 int transport_try_receive(Transport *transport, void *buf, size_t capacity);
 
@@ -64,6 +71,18 @@ bool transport_prepare_sleep(Transport *transport);
 int transport_wake_fd(const Transport *transport);
 int transport_woken(Transport *transport);
 int transport_try_end(Transport *transport);
+
+/*
+ * Before falling asleep. transport_look_limit() says for how many nanoseconds it pays to look (0:
+ * not at all, and always over a socket; ask once for each time that the thread would fall asleep).
+ * transport_look() looks: true, something has come; false: nothing, or busy_fd (-1: none) can be
+ * read, which is asked every 5 us. It takes nothing and never fails.
+ */
+uint32_t transport_look_limit(Transport *transport);
+bool transport_look(Transport *transport, uint32_t limit_ns, int busy_fd);
+/* The peer need not wake anybody: the caller receives, until transport_prepare_sleep() returns
+ * true. For whoever takes a turn while another thread sleeps. */
+void transport_awake(Transport *transport);
 
 /* Every blocked or later call ends, here and at the peer, but what has been sent can be received.
  */

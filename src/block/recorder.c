@@ -61,9 +61,26 @@ static void record_write(BlockRecording *recording, const BlockRequest *request)
     recording->writes[recording->count++] = (RecordedWrite){
         .offset = request->offset,
         .length = request->length,
+        .moment = recording->clock != NULL ? ++*recording->clock : 0,
         .epoch = recording->epoch,
         .data = data,
     };
+}
+
+static void note_flush(BlockRecording *recording) {
+    size_t capacity = recording->flush_capacity > 0 ? recording->flush_capacity * 2 : 64;
+    uint64_t *flushes = recording->flushes;
+
+    if (recording->flush_count == recording->flush_capacity) {
+        flushes = reallocarray(flushes, capacity, sizeof(*flushes));
+        if (flushes == NULL) {
+            recording->failed = true;
+            return;
+        }
+        recording->flushes = flushes;
+        recording->flush_capacity = capacity;
+    }
+    flushes[recording->flush_count++] = ++*recording->clock;
 }
 
 static void record_flush(BlockRecording *recording, size_t count_at_start) {
@@ -72,6 +89,9 @@ static void record_flush(BlockRecording *recording, size_t count_at_start) {
     }
     recording->durable = count_at_start;
     recording->epoch++;
+    if (recording->clock != NULL) {
+        note_flush(recording);
+    }
     for (size_t i = count_at_start; i < recording->count; i++) {
         recording->writes[i].epoch = recording->epoch;
     }
@@ -124,5 +144,6 @@ void block_recording_done(BlockRecording *recording) {
         free(recording->writes[i].data);
     }
     free(recording->writes);
+    free(recording->flushes);
     *recording = (BlockRecording){.writes = NULL};
 }

@@ -18,7 +18,6 @@
 #include "internal.h"
 #include <assert.h>
 
-#define ATTEMPTS 3
 #define RESPAWN_NS UINT64_C(100000000)
 
 /* ---- batches ---- */
@@ -61,7 +60,7 @@ static int write_class(Cache *cache, unsigned class) {
 }
 
 /* What a predecessor wrote counts as well, until it has been flushed once. */
-static int flush_device(Cache *cache) {
+int cache_flush_device(Cache *cache) {
     BlockDevice *device = cache->config.device;
     int r = cache->foreign_writes ? block_flush_all(device) : block_flush(device);
 
@@ -76,8 +75,7 @@ static void unfold(Cache *cache) {
     cache->folded = false;
 }
 
-/* The oldest batch is on the medium. */
-static void release_batch(Cache *cache, uint64_t end) {
+void cache_release_batch(Cache *cache, uint64_t end) {
     unfold(cache);
     cache->batch_first++;
     cache->batch_count--;
@@ -143,7 +141,7 @@ int cache_checkpoint_step(Cache *cache) {
         class = next_class(cache, missing_classes(cache));
         r = write_class(cache, class);
         if (r == 0) {
-            r = flush_device(cache);
+            r = cache_flush_device(cache);
         }
         if (r < 0) {
             return r;
@@ -151,7 +149,7 @@ int cache_checkpoint_step(Cache *cache) {
         class_done(cache, class);
     }
     if (missing_classes(cache) == 0) {
-        release_batch(cache, cache_batch_end(cache, 0));
+        cache_release_batch(cache, cache_batch_end(cache, 0));
     }
     return 1;
 }
@@ -179,7 +177,7 @@ static int write_out(Cache *cache, uint64_t target) {
             continue;
         }
         failures++;
-        if (r == -EUCLEAN || failures == ATTEMPTS) {
+        if (r == -EUCLEAN || failures == CACHE_ATTEMPTS) {
             return r;
         }
     }
@@ -199,11 +197,11 @@ static void give_up(Cache *cache, int error) {
  * when the repetition succeeds.
  */
 static int flush_data(Cache *cache, int *ret_lost) {
-    int r = flush_device(cache);
+    int r = cache_flush_device(cache);
 
     *ret_lost = r;
-    for (unsigned i = 1; r < 0 && i < ATTEMPTS; i++) {
-        r = flush_device(cache);
+    for (unsigned i = 1; r < 0 && i < CACHE_ATTEMPTS; i++) {
+        r = cache_flush_device(cache);
     }
     return r;
 }
@@ -219,7 +217,7 @@ static int checkpoint(Cache *cache) {
     }
     cache->stats.checkpoints++;
     cache_batch_close(cache);
-    ahead = write_unreferenced(cache);
+    ahead = cache->config.journal == NULL && write_unreferenced(cache);
     r = flush_data(cache, &lost);
     if (cache->log->tail == target) {
         return lost;
@@ -228,7 +226,8 @@ static int checkpoint(Cache *cache) {
         class_done(cache, 0);
     }
     if (r == 0) {
-        r = write_out(cache, target);
+        r = cache->config.journal != NULL ? cache_write_journalled(cache, target)
+                                          : write_out(cache, target);
     }
     if (r < 0) {
         give_up(cache, r);
@@ -354,6 +353,7 @@ static void commit_fiber(void *arg) {
 
     if (lifeline_used(cache->log) > 0 && !cache->held && !cache->stopping && may_start(cache)) {
         (void)cache_sync(cache);
+        lifeline_release_ring(cache->log);
     }
     cache->commit_fiber = false;
     (void)fiber_queue_wake_all(&cache->progress);

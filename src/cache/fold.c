@@ -162,18 +162,34 @@ void fold_done(Fold *fold) {
     *fold = (Fold){0};
 }
 
-int fold_block(const Fold *fold, const FoldBlock *block, unsigned class, uint8_t *data) {
+/* Decoded again although the index was built from it: the ring is shared memory. */
+static int item_again(const Fold *fold, const FoldBlock *block, uint32_t index, LogItem *ret) {
     uint32_t length = (uint32_t)(fold->end - fold->begin);
+    uint32_t position = fold->items[index].position;
+    const uint8_t *at = fold->log.ring + (fold->begin + position) % fold->log.ring_size;
+    int r = record_item_decode(&fold->log, at, length - position, ret);
 
+    return r < 0 || ret->block != block->block ? -EUCLEAN : 0;
+}
+
+int fold_base(const Fold *fold, const FoldBlock *block, uint8_t *data) {
+    LogItem item;
+    int r = item_again(fold, block, block->first, &item);
+
+    if (r < 0 || item.type != ITEM_BASE) {
+        return r;
+    }
+    record_item_apply(&item, data, fold->log.block_size);
+    return 1;
+}
+
+int fold_block(const Fold *fold, const FoldBlock *block, unsigned class, uint8_t *data) {
     for (uint32_t i = block->first; i != FOLD_NONE; i = fold->items[i].next) {
-        uint32_t position = fold->items[i].position;
-        const uint8_t *at = fold->log.ring + (fold->begin + position) % fold->log.ring_size;
         LogItem item;
-        /* Decoded again although the index was built from it: the ring is shared memory. */
-        int r = record_item_decode(&fold->log, at, length - position, &item);
+        int r = item_again(fold, block, i, &item);
 
-        if (r < 0 || item.block != block->block) {
-            return -EUCLEAN;
+        if (r < 0) {
+            return r;
         }
         /* A base counts whatever its class; ZERO is one when it comes first. A later BASE (the
          * block was freed and read again) starts over. */

@@ -43,5 +43,9 @@ int fold_init(Fold *fold, const LogView *log, uint64_t begin, uint64_t end);
 void fold_done(Fold *fold);
 /* Builds one block from its items of class <= class. 0 or -EUCLEAN. */
 int fold_block(const Fold *fold, const FoldBlock *block, unsigned class, uint8_t *data);
+#define FOLD_ALL (TXN_CLASS_MAX - 1)
+/* What the block held before its first item. 1, 0: nobody has looked (it was made anew), -EUCLEAN.
+ */
+int fold_base(const Fold *fold, const FoldBlock *block, uint8_t *data);
 
 #endif

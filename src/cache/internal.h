@@ -8,6 +8,7 @@
  *   change.c      what a body does to blocks: write, new, free, save, hooks
  *   objects.c     the object table and its index
  *   checkpoint.c  batches, write-out, who waits for it, the timed commit
+ *   journalled.c  write-out by way of a side journal
  *   recover.c     taking over a predecessor's log
  *   debug.c       test switches
  *   lifeline.[ch] record.[ch] fold.[ch] writer.[ch] pending.[ch]: know nothing of the cache
@@ -126,6 +127,7 @@ typedef struct ObjectIndex {
     uint16_t place[OBJECT_INDEX_SIZE]; /* entry + 1, 0: empty */
     uint16_t free[LIFELINE_OBJECTS];
     uint32_t free_count;
+    uint32_t top; /* no entry from here on was ever used */
 } ObjectIndex;
 
 struct Cache {
@@ -161,6 +163,7 @@ struct Cache {
     bool frozen;         /* a successor may be taking over: no checkpoint */
     bool damaged;        /* a part of the log was lost: no transactions */
     bool foreign_writes; /* what predecessors wrote is not known to be flushed */
+    bool part_written;   /* they may have written any part of the log to the device */
     uint64_t note;
     bool checkpoint_running;
     bool stopping;     /* cache_free() has begun */
@@ -244,6 +247,13 @@ MAY_YIELD int cache_checkpoint_step(Cache *cache);
 uint64_t cache_batch_end(const Cache *cache, size_t index);
 /* What is committed from now on belongs to a later batch. */
 void cache_batch_close(Cache *cache);
+/* The oldest batch is on the medium, and ends at `end`. */
+void cache_release_batch(Cache *cache, uint64_t end);
+MAY_YIELD int cache_flush_device(Cache *cache);
+#define CACHE_ATTEMPTS 3 /* at writing, before the volume turns read-only */
+/* journalled.c */
+/* All batches up to target, which is their end, atomically. 0 or -errno. */
+MAY_YIELD int cache_write_journalled(Cache *cache, uint64_t target);
 void cache_checkpoint_init(Cache *cache);
 /* Stops the timer, waits for a running checkpoint and the commit fiber, frees. */
 MAY_YIELD void cache_checkpoint_done(Cache *cache);

@@ -2,9 +2,10 @@
 /*
  * Making, mapping and storing into the lifeline. The memory is a memfd even
  * while the daemon itself owns it: mapping one object twice is what makes the
- * ring contiguous. All of it is allocated before it is stored to, the control
- * part when it is made and the ring bit by bit: a machine without memory is
- * -ENOMEM for one operation then, not SIGBUS for the daemon.
+ * ring contiguous. All of it is allocated before it is stored to, the ring and the
+ * table of objects bit by bit, the rest when it is made: a machine without memory is
+ * -ENOMEM for one operation then, not SIGBUS for the daemon. What an idle volume does
+ * not need is not allocated, nor read through the mapping, which would allocate it.
  *
  * Death comes between any two instructions. A process that dies has executed
  * all its stores in program order up to that point, so it suffices that the
@@ -13,6 +14,7 @@
 #include "lifeline.h"
 #include <assert.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -23,7 +25,12 @@ static_assert(sizeof(LifelineObject) == 536, "object");
 static_assert(sizeof(BlockInflight) == 16, "device write");
 
 #define RING_DEFAULT LIFELINE_RING_DEFAULT
-#define BACK_STEP (UINT64_C(1) << 20)
+/* What is allocated at a time: as much again as there is, within these bounds. */
+#define BACK_LEAST LIFELINE_ALIGN
+#define BACK_MOST (UINT64_C(1) << 20)
+#define OBJECTS_STEP (UINT64_C(16) << 10)
+/* A ring that has become larger than this is given back when it is empty. */
+#define BACKED_IDLE (UINT64_C(256) << 10)
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 LifelineLayout lifeline_layout(unsigned slots) {
@@ -49,23 +56,59 @@ uint64_t lifeline_ring_size(uint64_t size, unsigned slots) {
 
 /* ---- making and mapping ---- */
 
+/* -ENOMEM where there is no room. */
+static int allocate(int fd, uint64_t offset, uint64_t length) {
+    int r;
+
+    do {
+        r = fallocate(fd, 0, (off_t)offset, (off_t)length);
+    } while (r < 0 && errno == EINTR);
+    if (r == 0) {
+        return 0;
+    }
+    return errno == ENOSPC ? -ENOMEM : -errno;
+}
+
+/* It reads as zeros then, and takes no memory. */
+static int release(int fd, uint64_t offset, uint64_t length) {
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) <
+                   0
+               ? -errno
+               : 0;
+}
+
+static int memory_init(int fd, const LifelineLayout *layout, uint64_t ring) {
+    int r;
+
+    if (ftruncate(fd, (off_t)(layout->ring + ring)) < 0) {
+        return -errno;
+    }
+    r = allocate(fd, 0, layout->objects);
+    if (r == 0) {
+        r = allocate(fd, layout->writes, layout->ring - layout->writes);
+    }
+    if (r == 0 && fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
+        r = -errno;
+    }
+    return r;
+}
+
 int lifeline_memory_new(uint64_t ring_bytes, unsigned slots, int *ret_fd) {
     uint64_t ring = ring_bytes == 0 ? RING_DEFAULT : MIN(ring_bytes, LIFELINE_RING_MAX);
-    uint64_t control;
-    int fd, r = 0;
+    LifelineLayout layout;
+    int fd, r;
 
     if (slots == 0 || slots > LIFELINE_SLOTS_MAX) {
         return -EINVAL;
     }
     ring = align_up(MAX(ring, LIFELINE_RING_MIN), LIFELINE_ALIGN);
-    control = lifeline_layout(slots).ring;
+    layout = lifeline_layout(slots);
     fd = memfd_create("berth-lifeline", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) {
         return -errno;
     }
-    if (ftruncate(fd, (off_t)(control + ring)) < 0 || fallocate(fd, 0, 0, (off_t)control) < 0 ||
-        fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
-        r = errno == ENOSPC ? -ENOMEM : -errno;
+    r = memory_init(fd, &layout, ring);
+    if (r < 0) {
         (void)close(fd);
         return r;
     }
@@ -194,6 +237,17 @@ static void set_positions(Lifeline *lifeline, uint64_t tail, uint64_t batch_star
     lifeline->backed_from = lifeline->backed_to = align_down(head, LIFELINE_ALIGN);
 }
 
+static void clear_tables(Lifeline *lifeline) {
+    uint64_t offset = lifeline_layout(lifeline->slot_count).objects;
+    uint64_t length = LIFELINE_OBJECTS * sizeof(*lifeline->objects);
+
+    memset(lifeline->slots, 0, lifeline->slot_count * sizeof(*lifeline->slots));
+    lifeline->objects_backed = 0;
+    if (release(lifeline->fd, offset, align_up(length, (uint64_t)LIFELINE_HEADER_SIZE)) < 0) {
+        memset(lifeline->objects, 0, (size_t)length);
+    }
+}
+
 void lifeline_format(Lifeline *lifeline, uint32_t block_size, uint64_t volume_size) {
     LifelineHeader *header = lifeline->header;
     /* LSNs start one turn in, so that 0 means "never". */
@@ -202,8 +256,7 @@ void lifeline_format(Lifeline *lifeline, uint32_t block_size, uint64_t volume_si
     __atomic_store_n(&header->magic, 0, __ATOMIC_RELEASE);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (!lifeline->blank) {
-        memset(lifeline->slots, 0, lifeline->slot_count * sizeof(*lifeline->slots));
-        memset(lifeline->objects, 0, LIFELINE_OBJECTS * sizeof(*lifeline->objects));
+        clear_tables(lifeline);
     }
     lifeline->blank = false;
     header->version = LIFELINE_VERSION;
@@ -268,20 +321,68 @@ void lifeline_adopt(Lifeline *lifeline, const LifelineHeader *header, uint64_t h
     lifeline->blank = false;
 }
 
+static uint64_t step_after(uint64_t backed) {
+    return backed < BACK_LEAST ? BACK_LEAST : MIN(backed, BACK_MOST);
+}
+
 int lifeline_back(Lifeline *lifeline, uint64_t end) {
     while (lifeline->backed_to < end &&
            lifeline->backed_to - lifeline->backed_from < lifeline->ring_size) {
         uint64_t at = lifeline->backed_to % lifeline->ring_size;
-        uint64_t length = MIN(BACK_STEP, lifeline->ring_size - at);
+        uint64_t length = step_after(lifeline->backed_to - lifeline->backed_from);
         int r;
 
-        do {
-            r = fallocate(lifeline->fd, 0, (off_t)(lifeline->control_size + at), (off_t)length);
-        } while (r < 0 && errno == EINTR);
+        length = MIN(length, lifeline->ring_size - at);
+        r = allocate(lifeline->fd, lifeline->control_size + at, length);
         if (r < 0) {
-            return errno == ENOSPC ? -ENOMEM : -errno;
+            return r;
         }
         lifeline->backed_to += length;
+    }
+    return 0;
+}
+
+void lifeline_release_ring(Lifeline *lifeline) {
+    if (lifeline_used(lifeline) == 0 && lifeline->backed_to - lifeline->backed_from > BACKED_IDLE &&
+        release(lifeline->fd, lifeline->control_size, lifeline->ring_size) == 0) {
+        lifeline->backed_from = lifeline->backed_to = align_down(lifeline->head, LIFELINE_ALIGN);
+    }
+}
+
+int lifeline_back_object(Lifeline *lifeline, uint32_t index) {
+    uint64_t begin = lifeline->objects_backed;
+    uint64_t end = (index + UINT64_C(1)) * sizeof(*lifeline->objects);
+    int r;
+
+    assert(index < LIFELINE_OBJECTS);
+    if (end <= begin) {
+        return 0;
+    }
+    end = MIN(align_up(end, OBJECTS_STEP), (uint64_t)LIFELINE_OBJECTS * sizeof(*lifeline->objects));
+    r = allocate(lifeline->fd, lifeline_layout(lifeline->slot_count).objects + begin, end - begin);
+    if (r == 0) {
+        lifeline->objects_backed = end;
+    }
+    return r;
+}
+
+int lifeline_read_objects(const Lifeline *lifeline, uint32_t first, uint32_t count,
+                          LifelineObject *ret) {
+    uint64_t offset =
+        lifeline_layout(lifeline->slot_count).objects + first * sizeof(LifelineObject);
+    size_t size = count * sizeof(*ret), done = 0;
+
+    while (done < size) {
+        ssize_t got =
+            pread(lifeline->fd, (uint8_t *)ret + done, size - done, (off_t)(offset + done));
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return got < 0 ? -errno : -EPROTO;
+        }
+        done += (size_t)got;
     }
     return 0;
 }

@@ -78,6 +78,7 @@ struct Lifeline {
     uint32_t classes_done;
     unsigned slot_count;
     uint64_t backed_from, backed_to; /* LSNs: memory is allocated for this part of the ring */
+    uint64_t objects_backed;         /* bytes of the table that are known to be allocated */
     bool blank;                      /* just made: all zeros */
     int fd;
     size_t control_size; /* all before the ring */
@@ -106,6 +107,14 @@ void lifeline_adopt(Lifeline *lifeline, const LifelineHeader *header, uint64_t h
  * ring_size ahead of it: storing there cannot fault then. -ENOMEM.
  */
 int lifeline_back(Lifeline *lifeline, uint64_t end);
+
+/* An empty log's memory goes back, unless it is little. It is allocated again as it fills. */
+void lifeline_release_ring(Lifeline *lifeline);
+/* The same for the table's entries up to this one. -ENOMEM. */
+int lifeline_back_object(Lifeline *lifeline, uint32_t index);
+/* Copies entries, without making memory for those that never had any. 0 or -errno. */
+int lifeline_read_objects(const Lifeline *lifeline, uint32_t first, uint32_t count,
+                          LifelineObject *ret);
 
 /* Where the record at lsn lies; at least ring_size bytes may be used from there. */
 static inline uint8_t *lifeline_at(const Lifeline *lifeline, uint64_t lsn) {

@@ -110,6 +110,7 @@ typedef struct Rescue {
     LogView log;
     LifelineHeader header;
     BlockDevice *device;
+    SideJournal *journal; /* NULL: class by class */
     LifelineRescue *report;
     bool damaged; /* the log is good up to header.head, which was moved */
 } Rescue;
@@ -205,6 +206,47 @@ static int rescue_batch(Rescue *rescue, uint64_t begin, uint64_t *ret_end) {
     return r;
 }
 
+static int write_journalled(Rescue *rescue, const Fold *fold) {
+    int r = fold_commit_journalled(fold, rescue->journal, rescue->device, true);
+
+    if (r < 0) {
+        return say(rescue, r, "writing to the side journal failed");
+    }
+    if (r > 0) {
+        r = fold_write_all(fold, rescue->device, &rescue->report->blocks);
+        if (r == 0) {
+            r = block_flush(rescue->device);
+        }
+        if (r == 0) {
+            r = sidejournal_clear(rescue->journal);
+        }
+    }
+    return r == 0 ? 0 : say(rescue, r, "writing to the device failed");
+}
+
+/* All batches as one, as a checkpoint with a journal does. */
+static int rescue_journalled(Rescue *rescue) {
+    uint64_t lsn = rescue->header.tail;
+    Fold fold;
+    int r;
+
+    while (lsn < rescue->header.head) {
+        lsn = find_batch_end(rescue, lsn);
+    }
+    r = fold_init(&fold, &rescue->log, rescue->header.tail, rescue->header.head);
+    if (r == -EUCLEAN) {
+        cut_log(rescue, fold.end);
+        r = fold_init(&fold, &rescue->log, rescue->header.tail, rescue->header.head);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = write_journalled(rescue, &fold);
+    fold_done(&fold);
+    rescue->report->bytes = rescue->header.head - rescue->header.tail;
+    return r;
+}
+
 static int rescue_log(Rescue *rescue) {
     uint64_t lsn = rescue->header.tail;
     /* The dead one's data first: metadata must never point at data that is not there. */
@@ -213,7 +255,10 @@ static int rescue_log(Rescue *rescue) {
     if (r < 0) {
         return say(rescue, r, "flushing the device failed");
     }
-    while (r == 0 && lsn < rescue->header.head) {
+    if (rescue->journal != NULL && lsn < rescue->header.head) {
+        r = rescue_journalled(rescue);
+    }
+    while (r == 0 && rescue->journal == NULL && lsn < rescue->header.head) {
         r = rescue_batch(rescue, lsn, &lsn);
     }
     return r == 0 && rescue->damaged ? -EUCLEAN : r;
@@ -231,8 +276,9 @@ static int rescue_copied(Rescue *rescue, int fd, uint64_t ring_offset) {
     return r;
 }
 
-int lifeline_memory_rescue(int fd, unsigned slots, BlockDevice *device, LifelineRescue *ret) {
-    Rescue rescue = {.device = device, .report = ret};
+int lifeline_memory_rescue(int fd, unsigned slots, BlockDevice *device, SideJournal *journal,
+                           LifelineRescue *ret) {
+    Rescue rescue = {.device = device, .journal = journal, .report = ret};
     uint64_t ring_size;
     struct stat st;
     int r;
@@ -259,7 +305,6 @@ int lifeline_memory_rescue(int fd, unsigned slots, BlockDevice *device, Lifeline
     return rescue_copied(&rescue, fd, lifeline_layout(slots).ring);
 }
 
-/* In an order in which the header is possible after each. */
 /* ---- what follows a rescue ---- */
 
 static int write_all(int fd, const void *buf, size_t length, uint64_t offset) {
@@ -271,8 +316,10 @@ static int write_all(int fd, const void *buf, size_t length, uint64_t offset) {
     return done == (ssize_t)length ? 0 : (done < 0 ? -errno : -EIO);
 }
 
-/* A put or remove, in a copy of the table. */
-static void settle_object(LifelineObject *objects, uint64_t lsn, const LogItem *item) {
+/* A put or remove, in a copy of the table and in the table itself: of what is not changed in there,
+ * nothing is stored, as most of it has never had any memory. */
+static int settle_object(int fd, uint64_t offset, LifelineObject *objects, uint64_t lsn,
+                         const LogItem *item) {
     LifelineObject *place = NULL;
 
     for (unsigned i = 0; i < LIFELINE_OBJECTS; i++) {
@@ -285,7 +332,7 @@ static void settle_object(LifelineObject *objects, uint64_t lsn, const LogItem *
         }
     }
     if (place == NULL || (item->offset == 0 && place->kind == 0)) {
-        return;
+        return 0;
     }
     *place = (LifelineObject){0};
     if (item->offset == 1) {
@@ -295,6 +342,8 @@ static void settle_object(LifelineObject *objects, uint64_t lsn, const LogItem *
         place->length = item->length;
         memcpy(place->blob, item->bytes, item->length);
     }
+    return write_all(fd, place, sizeof(*place),
+                     offset + (size_t)(place - objects) * sizeof(*place));
 }
 
 static int settle_reply(int fd, const LifelineLayout *layout, const LogRecord *record) {
@@ -317,17 +366,17 @@ static int settle_tables(int fd, const LogView *log, const LifelineHeader *heade
         LogCursor cursor = {0};
         LogItem item;
 
-        while (record_next(log, &record, &cursor, &item) > 0) {
+        while (r == 0 && record_next(log, &record, &cursor, &item) > 0) {
             if (item.type == ITEM_OBJECT) {
-                settle_object(objects, record.lsn, &item);
+                r = settle_object(fd, layout.objects, objects, record.lsn, &item);
             }
         }
-        if (record.slot < header->slot_count) {
+        if (r == 0 && record.slot < header->slot_count) {
             r = settle_reply(fd, &layout, &record);
         }
         lsn = record.end;
     }
-    return r < 0 ? r : write_all(fd, objects, size, layout.objects);
+    return r;
 }
 
 static int settle_copied(int fd, const LifelineHeader *header) {

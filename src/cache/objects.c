@@ -10,6 +10,10 @@
 #include "internal.h"
 #include <assert.h>
 
+#define ADOPT_STEP 64U /* entries that are copied at a time */
+
+static_assert(LIFELINE_OBJECTS % ADOPT_STEP == 0, "the table is read in steps");
+
 static uint32_t object_start(uint64_t file_id, uint32_t kind) {
     uint64_t mixed = (file_id + kind * UINT64_C(0x632be59bd9b4e019)) * UINT64_C(0x9e3779b97f4a7c15);
 
@@ -45,15 +49,23 @@ int cache_objects_init(Cache *cache) {
 /* The kind is stored last and erased first, so that death in between leaves no entry that nobody
  * put: the record is applied again by the successor then. */
 static bool object_store(Cache *cache, uint64_t lsn, const LogItem *item) {
+    ObjectIndex *index = cache->objects;
     uint32_t at = object_place(cache, item->block, item->class);
     LifelineObject *entry;
 
-    if (cache->objects->place[at] == 0) {
-        if (cache->objects->free_count == 0) {
+    if (index->place[at] == 0) {
+        uint32_t free_entry;
+
+        if (index->free_count == 0) {
             return false;
         }
-        cache->objects->place[at] =
-            (uint16_t)(cache->objects->free[--cache->objects->free_count] + 1);
+        free_entry = index->free[index->free_count - 1];
+        if (lifeline_back_object(cache->log, free_entry) < 0) {
+            return false;
+        }
+        index->free_count--;
+        index->place[at] = (uint16_t)(free_entry + 1);
+        index->top = MAX(index->top, free_entry + 1);
     }
     entry = &cache->log->objects[cache->objects->place[at] - 1];
     entry->file_id = item->block;
@@ -97,25 +109,40 @@ static bool object_valid(const LifelineObject *entry) {
            entry->length <= LIFELINE_BLOB_MAX;
 }
 
-bool cache_objects_adopt(Cache *cache) {
+static bool object_adopt(Cache *cache, uint32_t number, const LifelineObject *entry) {
     ObjectIndex *index = cache->objects;
-    bool good = true;
+    uint32_t at;
 
-    index->free_count = 0;
-    for (uint32_t i = LIFELINE_OBJECTS; i-- > 0;) {
-        const LifelineObject *entry = &cache->log->objects[i];
-        uint32_t at;
+    if (entry->kind == 0) {
+        index->free[index->free_count++] = (uint16_t)number;
+        return true;
+    }
+    index->top = MAX(index->top, number + 1);
+    if (!object_valid(entry)) {
+        return false;
+    }
+    at = object_place(cache, entry->file_id, entry->kind);
+    if (index->place[at] != 0) {
+        return false;
+    }
+    index->place[at] = (uint16_t)(number + 1);
+    return true;
+}
 
-        if (entry->kind == 0) {
-            index->free[index->free_count++] = (uint16_t)i;
+bool cache_objects_adopt(Cache *cache) {
+    _cleanup_free_ LifelineObject *entries = calloc(ADOPT_STEP, sizeof(*entries));
+    bool good = entries != NULL;
+
+    cache->objects->free_count = cache->objects->top = 0;
+    for (uint32_t first = LIFELINE_OBJECTS; first > 0;) {
+        first -= ADOPT_STEP;
+        if (entries == NULL || lifeline_read_objects(cache->log, first, ADOPT_STEP, entries) < 0) {
+            good = false; /* neither free nor known */
             continue;
         }
-        at = object_valid(entry) ? object_place(cache, entry->file_id, entry->kind) : 0;
-        if (!object_valid(entry) || index->place[at] != 0) {
-            good = false;
-            continue;
+        for (uint32_t i = ADOPT_STEP; i-- > 0;) {
+            good = object_adopt(cache, first + i, &entries[i]) && good;
         }
-        index->place[at] = (uint16_t)(i + 1);
     }
     return good;
 }
@@ -164,15 +191,22 @@ int txn_object_put(Txn *txn, uint64_t file_id, TxnObjectKind kind, const void *b
                     .length = length,
                     .block = file_id,
                     .bytes = blob};
+    const ObjectIndex *index = cache->objects;
     bool is_new;
     int r;
 
     if (!object_kind_valid(kind) || length > TXN_OBJECT_BLOB_MAX) {
         return cache_txn_fail(txn, -EINVAL);
     }
-    is_new = cache->objects->place[object_place(cache, file_id, (uint32_t)kind)] == 0;
-    if (is_new && txn->object_puts >= cache->objects->free_count) {
+    is_new = index->place[object_place(cache, file_id, (uint32_t)kind)] == 0;
+    if (is_new && txn->object_puts >= index->free_count) {
         return cache_txn_fail(txn, -ENOSPC);
+    }
+    if (is_new) { /* storing it after the commit cannot fail then */
+        r = lifeline_back_object(cache->log, index->free[index->free_count - 1 - txn->object_puts]);
+        if (r < 0) {
+            return cache_txn_fail(txn, r);
+        }
     }
     r = cache_txn_append(txn, &item);
     if (r < 0) {
@@ -230,7 +264,7 @@ int cache_object_iterate(Cache *cache,
                          int (*fn)(void *arg, uint64_t file_id, TxnObjectKind kind,
                                    const void *blob, uint32_t length),
                          void *arg) {
-    for (uint32_t i = 0; i < LIFELINE_OBJECTS; i++) {
+    for (uint32_t i = 0; i < cache->objects->top; i++) {
         LifelineObject entry = cache->log->objects[i];
         int r;
 

@@ -255,6 +255,7 @@ int cache_recover(Cache *cache) {
     }
     cache->note = header.note;
     cache->recovered = cache->unsettled = cache->foreign_writes = true;
+    cache->part_written = true;
     apply_tables(cache, header.tail, header.applied);
     if (!cache->damaged) {
         lifeline_set_applied(cache->log);

@@ -63,7 +63,9 @@ static int write_block(ClassWriter *writer, const FoldBlock *block, unsigned cla
     return r;
 }
 
-int fold_write_class(const Fold *fold, BlockDevice *device, unsigned class, uint64_t *blocks) {
+/* The blocks with items of any of these classes, as after `class`. */
+static int write_blocks(const Fold *fold, BlockDevice *device, unsigned classes, unsigned class,
+                        uint64_t *blocks) {
     ClassWriter writer = {.fold = fold, .device = device, .block_size = fold->log.block_size};
     void *chunk = NULL;
     int waited;
@@ -80,7 +82,7 @@ int fold_write_class(const Fold *fold, BlockDevice *device, unsigned class, uint
     writer.chunk = chunk;
     block_batch_init(&writer.batch, device);
     for (size_t i = 0; r == 0 && i < fold->block_count; i++) {
-        if ((fold->blocks[i].classes & 1U << class) != 0) {
+        if ((fold->blocks[i].classes & classes) != 0) {
             r = write_block(&writer, &fold->blocks[i], class);
             *blocks += r == 0;
         }
@@ -89,4 +91,12 @@ int fold_write_class(const Fold *fold, BlockDevice *device, unsigned class, uint
     waited = finish_chunk(&writer);
     free(chunk);
     return r < 0 ? r : waited;
+}
+
+int fold_write_class(const Fold *fold, BlockDevice *device, unsigned class, uint64_t *blocks) {
+    return write_blocks(fold, device, 1U << class, class, blocks);
+}
+
+int fold_write_all(const Fold *fold, BlockDevice *device, uint64_t *blocks) {
+    return write_blocks(fold, device, UINT8_MAX, FOLD_ALL, blocks);
 }

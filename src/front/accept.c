@@ -7,15 +7,76 @@
  */
 #include "private.h"
 
+#define FACES_MAX 3u
+
+/* The other faces of what has this id (FileSystemType.face_bits). */
+static unsigned other_faces(const Front *front, uint64_t file_id, uint64_t ret[FACES_MAX]) {
+    uint64_t bits = front->type != NULL ? front->type->face_bits : 0, part = 0;
+    unsigned count = 0;
+
+    do {
+        uint64_t face = (file_id & ~bits) | part;
+
+        if (face != file_id && file_id != 0) {
+            ret[count++] = face;
+        }
+        part = (part - bits) & bits;
+    } while (part != 0 && count < FACES_MAX);
+    return count;
+}
+
+static void attr_drop(Front *front, uint64_t file_id) {
+    uint64_t faces[FACES_MAX];
+    unsigned count = other_faces(front, file_id, faces);
+
+    nodes_attr_drop(&front->nodes, file_id);
+    for (unsigned i = 0; i < count; i++) {
+        nodes_attr_drop(&front->nodes, faces[i]);
+    }
+}
+
+static void name_drop_of(Front *front, uint64_t file_id) {
+    uint64_t faces[FACES_MAX];
+    unsigned count = other_faces(front, file_id, faces);
+
+    nodes_name_drop_of(&front->nodes, file_id);
+    for (unsigned i = 0; i < count; i++) {
+        nodes_name_drop_of(&front->nodes, faces[i]);
+    }
+}
+
+/* The daemon may keep something for whoever holds another face of what has changed: those that
+ * nobody holds are let go of. (Those that are held are sorted out when the EVICT is sent.) */
+static void evict_faces(Front *front, const FSRequest *request, const FSResponse *response) {
+    uint64_t faces[FACES_MAX], file_id = 0;
+    unsigned count;
+
+    switch (request->type) {
+    case FS_MSG_DELETE_FILE:
+    case FS_MSG_RENAME:
+        file_id = response->param1;
+        break;
+    case FS_MSG_SET_XATTR:
+    case FS_MSG_REMOVE_XATTR:
+        file_id = request->file_id;
+        break;
+    default:
+        return;
+    }
+    count = other_faces(front, file_id, faces);
+    if (response->result == 0 && count > 0 &&
+        (nodes_id_bits(&front->nodes) & front->type->face_bits) != 0) {
+        (void)chores_evict(front->chores, faces, count);
+    }
+}
+
 /* Attributes that this operation changed, or may have, and that the response need not carry. */
 static void drop_stale(Front *front, const FSRequest *request, const FSResponse *response) {
-    Nodes *nodes = &front->nodes;
-
     switch (request->type) {
     case FS_MSG_RENAME:
     case FS_MSG_LINK:
-        nodes_attr_drop(nodes, request->file_id2);
-        nodes_attr_drop(nodes, request->file_id);
+        attr_drop(front, request->file_id2);
+        attr_drop(front, request->file_id);
         break;
     case FS_MSG_WRITE_FILE:
     case FS_MSG_CREATE_FILE:
@@ -24,14 +85,14 @@ static void drop_stale(Front *front, const FSRequest *request, const FSResponse 
     case FS_MSG_FALLOCATE:
     case FS_MSG_SET_XATTR:
     case FS_MSG_REMOVE_XATTR:
-        nodes_attr_drop(nodes, request->file_id);
+        attr_drop(front, request->file_id);
         break;
     default:
         return;
     }
     if ((request->type == FS_MSG_RENAME || request->type == FS_MSG_DELETE_FILE) &&
         response->param1 != 0) {
-        nodes_attr_drop(nodes, response->param1);
+        attr_drop(front, response->param1);
     }
 }
 
@@ -65,9 +126,9 @@ static void drop_names(Front *front, const FSRequest *request, const FSResponse 
         nodes_name_drop_in(nodes, request->file_id2);
         return;
     }
-    nodes_name_drop_of(nodes, response->param1);
+    name_drop_of(front, response->param1);
     if (request->type == FS_MSG_RENAME) {
-        nodes_name_drop_of(nodes, response->attr.file_id);
+        name_drop_of(front, response->attr.file_id);
     }
 }
 
@@ -91,6 +152,7 @@ void response_accept(Front *front, const Pending *pending, FSResponse *response)
     }
     drop_stale(front, request, response);
     drop_names(front, request, response);
+    evict_faces(front, request, response);
     if (grants && response->result == 0) {
         nodes_name_store(
             &front->nodes, request->type == FS_MSG_LINK ? request->file_id2 : request->file_id,

@@ -71,7 +71,8 @@ static const char *const store_names[HOLD_NAMES] = {[HOLD_FUSE] = "berth-fuse",
                                                     [HOLD_IMAGE] = "berth-image",
                                                     [HOLD_LIFELINE] = "berth-lifeline",
                                                     [HOLD_KEEPSAKE] = "berth-keepsake",
-                                                    [HOLD_NODES] = "berth-nodes"};
+                                                    [HOLD_NODES] = "berth-nodes",
+                                                    [HOLD_JOURNAL] = "berth-sidejournal"};
 #define STORE_DAEMON "berth-daemon-"
 
 static int store(const char *name, int fd) {
@@ -98,11 +99,12 @@ static int give_all(Front *front) {
                                  [HOLD_IMAGE] = front->image_fd,
                                  [HOLD_LIFELINE] = front->lifeline_fd,
                                  [HOLD_KEEPSAKE] = front->keepsake.fd,
-                                 [HOLD_NODES] = front->keepsake.nodes_fd};
+                                 [HOLD_NODES] = front->keepsake.nodes_fd,
+                                 [HOLD_JOURNAL] = front->journal_fd};
     int r = 0;
 
     for (unsigned i = 0; r == 0 && i < HOLD_NAMES; i++) {
-        r = keep(front, (enum HoldName)i, fds[i]);
+        r = fds[i] >= 0 ? keep(front, (enum HoldName)i, fds[i]) : 0;
     }
     return r;
 }
@@ -294,7 +296,9 @@ int attach_take(Front *front, int fd) {
         front->stored = true;
     }
     for (unsigned i = 0; r == 0 && i < HOLD_NAMES; i++) {
-        r = held.fds[i] < 0 ? -EPROTO : 0;
+        bool needed = i != HOLD_JOURNAL || front->options.journal.length > 0;
+
+        r = held.fds[i] < 0 && needed ? -EPROTO : 0;
     }
     if (r == 0) {
         keepsake_done(&front->keepsake);
@@ -308,6 +312,7 @@ int attach_take(Front *front, int fd) {
         front->fuse_fd = steal_fd(&held.fds[HOLD_FUSE]);
         front->image_fd = steal_fd(&held.fds[HOLD_IMAGE]);
         front->lifeline_fd = steal_fd(&held.fds[HOLD_LIFELINE]);
+        front->journal_fd = steal_fd(&held.fds[HOLD_JOURNAL]);
         flags = fcntl(front->image_fd, F_GETFL);
         front->image_readonly = (flags & O_ACCMODE) == O_RDONLY;
         front->next_image_fd = source_reopen(front);

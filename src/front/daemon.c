@@ -147,7 +147,7 @@ static unsigned offer_ring(const DaemonProcess *daemon, Hello *hello, int fds[HE
         return HELLO_FD_COUNT;
     }
     hello->features |= HELLO_FEATURE_RING;
-    return HELLO_FD_MAX;
+    return HELLO_FD_COUNT + HELLO_RING_FDS;
 }
 
 /* Sends the HELLO with everything that the daemon will ever have. */
@@ -171,6 +171,10 @@ static int hello_send(DaemonProcess *daemon, Hello *hello, char text[128]) {
     }
     hello_fill(daemon, hello);
     fd_count = offer_ring(daemon, hello, fds);
+    if (front->journal_fd >= 0) {
+        hello->features |= HELLO_FEATURE_JOURNAL;
+        fds[fd_count++] = front->journal_fd;
+    }
     hello_encode(hello, buf);
     r = channel_send_fds(transport_channel(daemon->transport), buf, sizeof(buf), fds, fd_count);
     if (r < 0) {
@@ -212,7 +216,8 @@ static int hello_exchange(DaemonProcess *daemon, char text[128]) {
         return hello.result;
     }
     if (hello.version != FS_PROTOCOL_VERSION || hello.epoch != daemon->epoch ||
-        (hello.features & HELLO_FEATURE_ARENA) == 0 || (hello.features & ~offered) != 0) {
+        (hello.features & HELLO_FEATURE_ARENA) == 0 || (hello.features & ~offered) != 0 ||
+        ((offered & ~hello.features) & HELLO_FEATURE_JOURNAL) != 0) {
         (void)snprintf(text, 128, "it speaks version %u, features %#llx", hello.version,
                        (unsigned long long)hello.features);
         return -EPROTO;
@@ -253,8 +258,7 @@ static int bring_up(DaemonProcess *daemon, const char *path, char text[128]) {
     }
     if (r == 0) {
         attach_note_daemon(daemon->front, daemon);
-        r = thread_start(&daemon->replier, replies_thread, daemon);
-        daemon->replier_started = r == 0;
+        r = replies_start(daemon);
     }
     if (r < 0 && text[0] == 0) {
         (void)snprintf(text, 128, "%s", strerror(-r));
@@ -390,6 +394,7 @@ DaemonProcess *daemon_free(DaemonProcess *daemon) {
     base_closep(&daemon->log_fd);
     base_closep(&daemon->fence_fd);
     base_closep(&daemon->image_fd);
+    replies_done(daemon);
     transport_free(daemon->transport);
     free(daemon);
     return NULL;

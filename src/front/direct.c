@@ -11,7 +11,8 @@
 
 struct Direct {
     pthread_mutex_t lock;
-    BlockDevice *device;
+    BlockDevice *device, *journal_device;
+    SideJournal *journal;
     Volume *volume;
     LocalClient *client;
 };
@@ -33,6 +34,11 @@ int direct_new(Front *front, Direct **ret) {
     if (r == 0) {
         r = volume_new(front->type, direct->device, NULL, &direct->volume);
     }
+    if (r == 0 && front->journal_fd >= 0) {
+        r = sidejournal_new_posix(front->journal_fd, front->image_readonly, &direct->journal_device,
+                                  &direct->journal);
+        volume_set_journal(direct->volume, direct->journal);
+    }
     if (r == 0) {
         r = local_client_new(direct->volume, &direct->client);
     }
@@ -49,6 +55,8 @@ Direct *direct_free(Direct *direct) {
         local_client_free(direct->client);
         volume_free(direct->volume);
         block_free(direct->device);
+        sidejournal_free(direct->journal);
+        block_free(direct->journal_device);
         pthread_mutex_destroy(&direct->lock);
         free(direct);
     }

@@ -78,7 +78,7 @@ static void add_entry(Listing *listing, const FsDirEntry *dirent) {
         entry.ino = dirent->file_id;
         entry.generation = dirent->attr.generation;
         entry.attr_timeout = front->long_timeout;
-        entry.entry_timeout = entry_timeout(front, true);
+        entry.entry_timeout = entry_timeout(front, dirent->file_id, true);
         attr = dirent->attr;
     }
     attr_to_stat(&attr, &entry.attr);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Operations on names: LOOKUP, CREATE and its kin, LINK, UNLINK, RMDIR, RENAME,
+ * Operations on names: LOOKUP, MKNOD and its kin, LINK, UNLINK, RMDIR, RENAME,
  * READLINK. Lookup counts were raised when the response was accepted
  * (accept.c); a reply that does not reach the kernel takes them back.
  */
@@ -8,23 +8,17 @@
 
 #include <sys/stat.h>
 
-/* CREATE answers with an open file, its kin with the entry alone. */
-enum { WITH_ENTRY, WITH_OPEN_FILE };
-
 /* Tells the kernel of an object that has been granted for it. */
-static void reply_granted(Front *front, fuse_req_t req, const FsAttr *attr, bool exact,
-                          uint32_t answer) {
-    struct fuse_file_info fi = {.keep_cache = 1};
+static void reply_granted(Front *front, fuse_req_t req, const FsAttr *attr, bool exact) {
     struct fuse_entry_param entry = {
         .ino = attr->file_id,
         .generation = attr->generation,
         .attr_timeout = front->long_timeout,
-        .entry_timeout = entry_timeout(front, exact),
+        .entry_timeout = entry_timeout(front, attr->file_id, exact),
     };
 
     attr_to_stat(attr, &entry.attr);
-    if ((answer == WITH_OPEN_FILE ? fuse_reply_create(req, &entry, &fi)
-                                  : fuse_reply_entry(req, &entry)) < 0) {
+    if (fuse_reply_entry(req, &entry) < 0) {
         forget_later(front, attr->file_id);
     }
 }
@@ -34,7 +28,8 @@ static void finish_entry(Front *front, Pending *pending, const FSResponse *respo
 
     if (response->result == -ENOENT && pending->request.type == FS_MSG_LOOKUP &&
         !front->volume.case_insensitive) {
-        entry.entry_timeout = front->long_timeout; /* no node: the kernel keeps "no such name" */
+        /* No node: the kernel keeps "no such name". */
+        entry.entry_timeout = entry_timeout(front, pending->request.file_id, true);
         fuse_reply_entry(pending->fuse, &entry);
         return;
     }
@@ -42,8 +37,7 @@ static void finish_entry(Front *front, Pending *pending, const FSResponse *respo
         fuse_reply_err(pending->fuse, -response->result);
         return;
     }
-    reply_granted(front, pending->fuse, &response->attr, (response->flags & FS_RESP_EXACT) != 0,
-                  pending->size);
+    reply_granted(front, pending->fuse, &response->attr, (response->flags & FS_RESP_EXACT) != 0);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
@@ -58,7 +52,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
     }
     if (!atomic_load(&front->daemon_dead) &&
         nodes_lookup(&front->nodes, parent, &checked, &attr, &exact)) {
-        reply_granted(front, req, &attr, exact, WITH_ENTRY);
+        reply_granted(front, req, &attr, exact);
         return;
     }
     pending = fuse_begin(req, FS_MSG_LOOKUP, parent, finish_entry);
@@ -86,7 +80,7 @@ static uint32_t mode_to_type(mode_t mode) {
 }
 
 static void create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
-                   const char *target, uint32_t answer) {
+                   const char *target) {
     Front *front = fuse_req_userdata(req);
     Pending *pending;
     FsName checked;
@@ -95,7 +89,6 @@ static void create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
         return;
     }
     pending = fuse_begin(req, FS_MSG_CREATE_FILE, parent, finish_entry);
-    pending->size = answer;
     pending->request.name = checked;
     pending->request.file_type = mode_to_type(mode);
     pending->request.mode = mode & 07777;
@@ -108,20 +101,15 @@ static void create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev) {
-    create(req, parent, name, mode, rdev, NULL, WITH_ENTRY);
+    create(req, parent, name, mode, rdev, NULL);
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode) {
-    create(req, parent, name, (mode & 07777) | S_IFDIR, 0, NULL, WITH_ENTRY);
+    create(req, parent, name, (mode & 07777) | S_IFDIR, 0, NULL);
 }
 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name) {
-    create(req, parent, name, 0777 | S_IFLNK, 0, target, WITH_ENTRY);
-}
-
-void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-               struct fuse_file_info *fi) {
-    create(req, parent, name, (mode & 07777) | S_IFREG, 0, NULL, WITH_OPEN_FILE);
+    create(req, parent, name, 0777 | S_IFLNK, 0, target);
 }
 
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name) {

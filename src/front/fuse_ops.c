@@ -121,7 +121,10 @@ void attr_to_stat(const FsAttr *attr, struct stat *ret) {
  * spellings, and the kernel knows nothing of it: only the stored spelling may be kept, and only
  * where it can be revoked before the change that makes it wrong is answered.
  */
-double entry_timeout(const Front *front, bool exact) {
+double entry_timeout(const Front *front, uint64_t file_id, bool exact) {
+    if (front->type != NULL && (file_id & front->type->face_bits) != 0) {
+        return 0; /* its name goes with that of another object */
+    }
     if (!front->volume.case_insensitive) {
         return front->long_timeout;
     }
@@ -209,6 +212,9 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     fuse_reply_err(req, 0);
 }
 
+/* No CREATE (ENOSYS, once): it would leave an open file behind, and the kernel would send a RELEASE
+ * for it. It uses MKNOD then, and opens the file by itself like any other; that nobody else made it
+ * first, and that a mode without w does not stand in the maker's way, the kernel sees to. */
 const struct fuse_lowlevel_ops front_fuse_ops = {
     .init = op_init,
     .lookup = op_lookup,
@@ -220,7 +226,6 @@ const struct fuse_lowlevel_ops front_fuse_ops = {
     .mknod = op_mknod,
     .mkdir = op_mkdir,
     .symlink = op_symlink,
-    .create = op_create,
     .unlink = op_unlink,
     .rmdir = op_rmdir,
     .rename = op_rename,

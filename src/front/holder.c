@@ -149,7 +149,8 @@ static int start_front(char **argv, const Held *held, Channel **ret) {
 
 /* The last thing that can be done for what was acknowledged. */
 static void rescue(const Held *held) {
-    _cleanup_(block_freep) BlockDevice *device = NULL;
+    _cleanup_(block_freep) BlockDevice *device = NULL, *journal_device = NULL;
+    _cleanup_(sidejournal_freep) SideJournal *journal = NULL;
     LifelineRescue report = {.text = ""};
     Keepsake keepsake;
     BlockOpenConfig image = {.fd = held->fds[HOLD_IMAGE]};
@@ -166,8 +167,12 @@ static void rescue(const Held *held) {
 
         (void)poll(&fence, 1, -1);
     }
+    if (r == 0 && held->fds[HOLD_JOURNAL] >= 0) {
+        r = sidejournal_new_posix(held->fds[HOLD_JOURNAL], false, &journal_device, &journal);
+    }
     if (r == 0) {
-        r = lifeline_memory_rescue(held->fds[HOLD_LIFELINE], PENDING_TOTAL, device, &report);
+        r = lifeline_memory_rescue(held->fds[HOLD_LIFELINE], PENDING_TOTAL, device, journal,
+                                   &report);
     }
     syslog(LOG_ERR, "berthfs does not stay; its log was %swritten to the image%s%s",
            r < 0 ? "not " : "", report.text[0] != 0 ? ": " : "", report.text);
@@ -175,7 +180,7 @@ static void rescue(const Held *held) {
 
 static bool is_complete(const Held *held) {
     for (unsigned i = 0; i < HOLD_NAMES; i++) {
-        if (held->fds[i] < 0) {
+        if (held->fds[i] < 0 && i != HOLD_JOURNAL) {
             return false;
         }
     }

@@ -86,11 +86,11 @@ static bool holder_process(const struct stat *image, char *text, size_t capacity
     return found;
 }
 
-static void say_holder(const Front *front) {
+static void say_holder(const char *path, const char *given) {
     char who[1024] = "", process[128] = "";
     struct stat st;
 
-    if (stat(front->source, &st) == 0) {
+    if (stat(path, &st) == 0) {
         bool mounted = holder_mount(&st, who, sizeof(who));
 
         if (holder_process(&st, process, sizeof(process))) {
@@ -99,7 +99,7 @@ static void say_holder(const Front *front) {
             (void)snprintf(who + used, sizeof(who) - used, "%s%s", mounted ? ", " : "", process);
         }
     }
-    log_error("%s: in use: %s", front->source_given,
+    log_error("%s: in use: %s", given,
               who[0] != 0 ? who : "another process or the kernel has it open");
 }
 
@@ -158,6 +158,18 @@ static int lock_wait(int fd, bool shared) {
     return r;
 }
 
+/* 0 or -errno, said. */
+static int source_lock(int fd, const char *path, const char *given, bool shared) {
+    int r = lock_wait(fd, shared);
+
+    if (r == -EWOULDBLOCK) {
+        say_holder(path, given);
+    } else if (r < 0) {
+        log_error("%s: locking: %s", given, strerror(-r));
+    }
+    return r;
+}
+
 int source_reopen(const Front *front) {
     char path[64];
     int fd;
@@ -169,6 +181,23 @@ int source_reopen(const Front *front) {
         fd = fcntl(front->image_fd, F_DUPFD_CLOEXEC, 3);
     }
     return fd < 0 ? -errno : fd;
+}
+
+int source_claim(const char *path, const char *given, bool readonly) {
+    int fd = open_wait(path, readonly), r;
+
+    if (fd == -EBUSY) {
+        say_holder(path, given);
+    }
+    if (fd < 0) {
+        return fd;
+    }
+    r = source_lock(fd, path, given, readonly);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    return fd;
 }
 
 int source_open(Front *front) {
@@ -187,7 +216,7 @@ int source_open(Front *front) {
         }
     }
     if (fd == -EBUSY) {
-        say_holder(front);
+        say_holder(front->source, front->source_given);
         return fd;
     }
     if (fd < 0) {
@@ -195,14 +224,9 @@ int source_open(Front *front) {
                   fd == -EMEDIUMTYPE ? "not a file or a block device" : strerror(-fd));
         return fd;
     }
-    r = lock_wait(fd, readonly);
+    r = source_lock(fd, front->source, front->source_given, readonly);
     if (r < 0) {
         close(fd);
-        if (r == -EWOULDBLOCK) {
-            say_holder(front);
-        } else {
-            log_error("%s: locking: %s", front->source_given, strerror(-r));
-        }
         return r;
     }
     front->image_fd = fd;

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 
+#define SPARE_FIRST_NS UINT64_C(100000000) /* whoever mounts is not kept waiting for it */
 #define SPARE_RETRY_NS UINT64_C(1000000000)
 #define SPARE_RETRY_MAX_NS UINT64_C(60000000000)
 #define SERIAL_MS 2
@@ -71,6 +72,7 @@ void keeper_note_state(Front *front, const char *state, const char *error) {
     }
     front->health.pid = front->daemon != NULL ? front->daemon->pid : 0;
     if (front->daemon != NULL) {
+        front->health.ring = transport_has_ring(front->daemon->transport);
         memcpy(front->health.sandbox, front->daemon->sandbox, sizeof(front->health.sandbox));
     }
     pthread_mutex_unlock(&front->health_lock);
@@ -440,6 +442,7 @@ int keeper_new(Front *front) {
     keeper->reconcile = front->fuse_fd >= 0; /* it has taken over already */
     atomic_store(&keeper->fence, keeper->reconcile ? FENCE_OWED : FENCE_NONE);
     keeper->release_ns = front->fuse_fd >= 0 ? clock_monotonic_ns() + KEPT_NS : 0;
+    keeper->spare_ns = keeper->reconcile ? 0 : clock_monotonic_ns() + SPARE_FIRST_NS;
     keeper->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&keeper->lock, NULL);
     pthread_cond_init(&keeper->changed, NULL);

@@ -12,7 +12,7 @@
 
 #define KEEPSAKE_MAGIC UINT64_C(0x656b617370656562)
 #define KEEPSAKE_VERSION 1u
-#define NODES_FIRST 4096u
+#define NODES_FIRST 1024u
 #define NODES_MAX (1u << 28)
 
 static int memory_grow(int fd, uint64_t size) {

@@ -78,59 +78,78 @@ static int check_mappings(void) {
     return 0;
 }
 
-/* The files of our control group that count tasks, in the unified or in the older hierarchy. */
-static int tasks_directory(char *ret, size_t size) {
-    _cleanup_(fclosep_) FILE *file = fopen("/proc/self/cgroup", "re");
-    char line[512], candidate[480];
+/* The directory's own limit, if it has one: *room becomes less, and *where says by whom. */
+static void look_at_group(const char *directory, LimitsTasks *tasks) {
+    char path[640];
+    uint64_t allowed, used, room;
 
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-        const char *group = strchr(line, ':'), *path;
-        bool unified;
-
-        line[strcspn(line, "\n")] = '\0';
-        path = group != NULL ? strchr(group + 1, ':') : NULL;
-        if (path == NULL) {
-            continue;
-        }
-        unified = strncmp(group, "::", 2) == 0;
-        if (!unified && strncmp(group, ":pids:", 6) != 0) {
-            continue;
-        }
-        (void)snprintf(candidate, sizeof(candidate), "/sys/fs/cgroup%s%.440s",
-                       unified ? "" : "/pids", path + 1);
-        (void)snprintf(ret, size, "%s/pids.max", candidate);
-        if (access(ret, R_OK) == 0) {
-            (void)snprintf(ret, size, "%s", candidate);
-            return 0;
-        }
-    }
-    return -ENOENT;
-}
-
-static int check_tasks(void) {
-    char directory[512], path[640];
-    uint64_t allowed, used;
-
-    if (tasks_directory(directory, sizeof(directory)) < 0) {
-        return 0; /* no group, no limit */
-    }
     (void)snprintf(path, sizeof(path), "%s/pids.max", directory);
     allowed = read_number(path);
     (void)snprintf(path, sizeof(path), "%s/pids.current", directory);
     used = read_number(path);
     if (allowed == UINT64_MAX || used == UINT64_MAX) {
-        return 0;
+        return;
     }
-    if (allowed < used + TASKS_LEAST) {
+    room = allowed > used ? allowed - used : 0;
+    if (room < tasks->room) {
+        tasks->room = room;
+        (void)snprintf(tasks->where, sizeof(tasks->where), "%s/pids.max", directory);
+    }
+}
+
+/* A line of /proc/PID/cgroup, "NUMBER:CONTROLLERS:PATH": of the unified hierarchy, or of the older
+ * one that counts tasks? The path, or NULL. */
+static const char *group_of_line(const char *line, bool *ret_unified) {
+    const char *controllers = strchr(line, ':');
+    const char *path = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
+
+    if (path == NULL || path[1] != '/') {
+        return NULL;
+    }
+    *ret_unified = path == controllers + 1;
+    return *ret_unified || strncmp(controllers, ":pids:", 6) == 0 ? path + 1 : NULL;
+}
+
+void limits_tasks(const char *membership, const char *root, LimitsTasks *ret) {
+    _cleanup_(fclosep_) FILE *file = fopen(membership, "re");
+    char line[512], directory[608];
+
+    *ret = (LimitsTasks){.room = UINT64_MAX};
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        const char *group;
+        bool unified;
+        char *top;
+
+        line[strcspn(line, "\n")] = '\0';
+        group = group_of_line(line, &unified);
+        if (group == NULL || snprintf(directory, sizeof(directory), "%s%s%s", root,
+                                      unified ? "" : "/pids", group) >= (int)sizeof(directory)) {
+            continue;
+        }
+        /* The limits of all groups above hold as well. */
+        top = directory + strlen(directory) - strlen(group);
+        for (char *end = directory + strlen(directory); end != NULL && end >= top;
+             end = strrchr(directory, '/')) {
+            *end = '\0';
+            look_at_group(directory, ret);
+        }
+    }
+}
+
+static int check_tasks(void) {
+    LimitsTasks tasks;
+
+    limits_tasks("/proc/self/cgroup", "/sys/fs/cgroup", &tasks);
+    if (tasks.room < TASKS_LEAST) {
         log_error("a mount needs %u tasks, and its control group allows %" PRIu64 " more: raise "
-                  "TasksMax= (%s/pids.max)",
-                  TASKS_LEAST, allowed > used ? allowed - used : 0, directory);
+                  "TasksMax= (%s)",
+                  TASKS_LEAST, tasks.room, tasks.where);
         return -EAGAIN;
     }
-    if (allowed < used + TASKS_GOOD) {
+    if (tasks.room < TASKS_GOOD) {
         log_warning("the control group allows %" PRIu64 " more tasks; a busy mount may need %u: "
-                    "TasksMax= (%s/pids.max)",
-                    allowed - used, TASKS_GOOD, directory);
+                    "TasksMax= (%s)",
+                    tasks.room, TASKS_GOOD, tasks.where);
     }
     return 0;
 }

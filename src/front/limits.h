@@ -12,4 +12,13 @@
  */
 int limits_check(void);
 
+/* How many more tasks the control groups of a process allow. */
+typedef struct LimitsTasks {
+    uint64_t room;   /* UINT64_MAX: no limit is known */
+    char where[640]; /* the file with the narrowest limit */
+} LimitsTasks;
+
+/* membership: its /proc/PID/cgroup; root: where control groups are mounted. */
+void limits_tasks(const char *membership, const char *root, LimitsTasks *ret);
+
 #endif

@@ -227,33 +227,36 @@ const MountEntry *mounts_find(const MountEntry *entries, size_t count, const cha
     return mounts_find_exactly(entries, count, resolved != NULL ? resolved : directory);
 }
 
-/* Runs mount(8) or umount(8), which know how to write utab, in silence. */
-static void mounts_run(const char *const arguments[]) {
+/* Starts mount(8) or umount(8), which know how to write utab, in silence. 0: it cannot be had. */
+static pid_t mounts_spawn(const char *const arguments[]) {
     posix_spawn_file_actions_t actions;
-    pid_t child;
+    pid_t child = 0;
 
     if (posix_spawn_file_actions_init(&actions) != 0) {
-        return;
+        return 0;
     }
-    if (posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0) == 0 &&
-        posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO) == 0 &&
+    if (posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0) != 0 ||
+        posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO) != 0 ||
         posix_spawn(&child, arguments[0], &actions, NULL, (char *const *)(uintptr_t)arguments,
-                    environ) == 0) {
-        while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
-        }
+                    environ) != 0) {
+        child = 0;
     }
     (void)posix_spawn_file_actions_destroy(&actions);
+    return child;
 }
 
-void mounts_register(const char *source, const char *directory) {
+void mounts_registered(pid_t helper) {
+    while (helper > 0 && waitpid(helper, NULL, 0) < 0 && errno == EINTR) {
+    }
+}
+
+pid_t mounts_register(const char *source, const char *directory) {
     const char *const arguments[] = {
         "/bin/mount", "--fake",    "--internal-only", "--no-canonicalize",
         "--types",    MOUNTS_TYPE, "--options",       "uhelper=berth",
         "--",         source,      directory,         NULL};
 
-    if (geteuid() == 0) {
-        mounts_run(arguments);
-    }
+    return geteuid() == 0 ? mounts_spawn(arguments) : 0;
 }
 
 void mounts_forget(const char *directory) {
@@ -273,6 +276,6 @@ void mounts_forget(const char *directory) {
         mounts_free(entries, count);
     }
     if (!taken) {
-        mounts_run(arguments);
+        mounts_registered(mounts_spawn(arguments));
     }
 }

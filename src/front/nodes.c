@@ -38,6 +38,7 @@ static int node_new(Nodes *nodes, uint64_t file_id, const uint32_t *place, Node 
         free(node);
         return r;
     }
+    atomic_fetch_or(&nodes->id_bits, file_id);
     name_lists_init(&node->lists);
     *ret = node;
     return 0;

@@ -43,16 +43,21 @@
 #include "keepsake.h"
 #include "names.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 typedef struct Nodes {
     pthread_mutex_t lock;
     HashMap map;
     Names names;
-    uint64_t seen;      /* number of the last response that was processed */
-    uint64_t answers;   /* lookups and ends of listings answered here */
-    Keepsake *keepsake; /* counts are kept there as well; NULL: nowhere */
+    uint64_t seen;            /* number of the last response that was processed */
+    uint64_t answers;         /* lookups and ends of listings answered here */
+    _Atomic uint64_t id_bits; /* those that any file_id ever had */
+    Keepsake *keepsake;       /* counts are kept there as well; NULL: nowhere */
 } Nodes;
 
+static inline uint64_t nodes_id_bits(const Nodes *nodes) {
+    return atomic_load(&nodes->id_bits);
+}
 /* Enters the root, which the kernel never forgets. The keepsake stays the caller's. 0 or -ENOMEM.
  */
 int nodes_init(Nodes *nodes, Keepsake *keepsake);

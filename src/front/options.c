@@ -177,6 +177,17 @@ static int set_heartbeat(const Parse *parse, const char *name, const char *value
     return 0;
 }
 
+static int set_journal(const Parse *parse, const char *name, const char *value) {
+    Text *journal = &parse->options->journal;
+
+    if (value == NULL || value[0] == 0) {
+        return complain(parse, name, value, "the name of a file is needed");
+    }
+    journal->length = 0;
+    text_append(journal, value, strlen(value));
+    return journal->failed ? -ENOMEM : 0;
+}
+
 static int set_start(const Parse *parse, const char *name, const char *value) {
     if (value == NULL || (parse_u64(value, &parse->options->start) < 0 &&
                           parse_size(value, &parse->options->start) < 0)) {
@@ -219,6 +230,9 @@ static int own_value(const Parse *parse, const char *name, const char *value) {
     }
     if (strcmp(name, "part") == 0) {
         return set_string(parse, options->part, sizeof(options->part), name, value);
+    }
+    if (strcmp(name, "journal") == 0) {
+        return set_journal(parse, name, value);
     }
     if (strcmp(name, "start") == 0) {
         return set_start(parse, name, value);
@@ -288,6 +302,7 @@ void front_options_init(FrontOptions *options) {
 }
 
 void front_options_done(FrontOptions *options) {
+    text_done(&options->journal);
     text_done(&options->volume);
     text_done(&options->kernel);
 }

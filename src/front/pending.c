@@ -195,13 +195,21 @@ static void finish_with(Front *front, Pending *pending, int error) {
     pending_finish(front, pending, &response);
 }
 
-/* Enters the request into the order of sending. Returns whom to send it to now, NULL: it waits, or,
- * with *ret_failed below 0, nobody will answer it. */
-static DaemonProcess *enter_flight(PendingTable *table, Pending *pending, uint64_t *ret_base,
-                                   int *ret_failed) {
+/* What a request meets when it enters the order of sending. */
+typedef struct Flight {
+    DaemonProcess *daemon; /* to send it to now; NULL: it waits, or, with failed below 0, nobody
+                              will answer it */
+    int failed;
+    uint64_t base;
+    bool alone; /* nothing else is unanswered */
+} Flight;
+
+static Flight enter_flight(PendingTable *table, Pending *pending) {
     DaemonProcess *daemon;
+    Flight flight;
 
     pthread_mutex_lock(&table->lock);
+    flight.alone = list_empty(&table->in_flight);
     pending->in_flight = true;
     pending->holders = 2;
     list_append(&table->in_flight, &pending->node);
@@ -211,10 +219,11 @@ static DaemonProcess *enter_flight(PendingTable *table, Pending *pending, uint64
         pending->sent_to = daemon;
         table->sending++;
     }
-    *ret_failed = table->failed;
-    *ret_base = table->base;
+    flight.daemon = daemon;
+    flight.failed = table->failed;
+    flight.base = table->base;
     pthread_mutex_unlock(&table->lock);
-    return daemon;
+    return flight;
 }
 
 /* The last of sender and finisher gives the slot back: an answer may overtake the sender's return
@@ -323,25 +332,36 @@ int pending_prepare(Front *front, Pending *pending) {
     return length;
 }
 
+/* Until release() the daemon's transport stays: the keeper waits for those who are sending. That
+ * includes waiting for the answer, which is short. */
+static void send_to(DaemonProcess *daemon, const Pending *pending, bool alone) {
+    /* The receiver's own, and nothing else that the replier would have to be woken for. */
+    uint32_t limit_ns = alone && pending->fuse != NULL ? replies_claim(daemon) : 0;
+
+    /* A failure means that the daemon has gone: the keeper finds this among those in flight. */
+    (void)transport_send(daemon->transport, pending->message, (size_t)pending->message_length);
+    if (limit_ns > 0) {
+        replies_take(daemon, limit_ns);
+    }
+}
+
 void pending_start(Front *front, Pending *pending) {
-    int length = pending_prepare(front, pending), failed;
-    uint64_t base;
-    DaemonProcess *daemon = enter_flight(&front->pending, pending, &base, &failed);
+    int length = pending_prepare(front, pending);
+    const Flight flight = enter_flight(&front->pending, pending);
 
     if (front->direct != NULL) {
         direct_execute(front, pending);
     } else if (length < 0) {
         finish_with(front, pending, length == -EMSGSIZE ? -EIO : length);
-    } else if (daemon != NULL) {
-        if (pending->request.type == FS_MSG_EVICT && pending->request.offset < base) {
+    } else if (flight.daemon != NULL) {
+        if (pending->request.type == FS_MSG_EVICT && pending->request.offset < flight.base) {
             pending_renew(front, pending);
         }
-        /* A failure means that the daemon has gone: the keeper finds this among those in flight. */
-        (void)transport_send(daemon->transport, pending->message, (size_t)pending->message_length);
-    } else if (failed < 0) {
-        finish_with(front, pending, failed);
+        send_to(flight.daemon, pending, flight.alone);
+    } else if (flight.failed < 0) {
+        finish_with(front, pending, flight.failed);
     }
-    release(front, pending, daemon != NULL);
+    release(front, pending, flight.daemon != NULL);
 }
 
 void pending_sent(Front *front, Pending *pending) {

@@ -3,12 +3,14 @@
  * The front-end's own structures and the functions that its files offer each
  * other. One Front per process. Threads:
  *   receiver   reads /dev/fuse, runs the start half of each operation (fuse_*.c), sends
- *   replier    receives from the daemon, runs the finish half, writes the reply; one per daemon
+ *   replier    receives from the daemon, runs the finish half, writes the reply; one per daemon.
+ *              The receiver does that for a request that is alone in flight (replies.c)
  *   keeper     keeps a daemon there: its death, its successor, the spare, its log lines
  *   main       signals, and the end of the mount
  *   control    serves the control socket
  *   chores     EVICTs that nothing else has sent for a moment; in direct mode the timed commit
- * Locks, all leaves: pending.lock, nodes.lock, chores.lock, fences.lock, health.lock, direct's own.
+ * Locks: a daemon's replies.lock, held over finish halves; below it, all leaves, pending.lock,
+ * nodes.lock, chores.lock, fences.lock, health.lock; direct's own.
  */
 #ifndef BERTH_FRONT_PRIVATE_H
 #define BERTH_FRONT_PRIVATE_H
@@ -32,6 +34,15 @@
 #include <fuse3/fuse_lowlevel.h>
 #include <stdatomic.h>
 
+/* Who takes a daemon's answers, and what they must know of the ones before (replies.c). */
+typedef struct Replies {
+    pthread_mutex_t lock; /* held from taking a message to having finished its request */
+    uint8_t *message, *scratch;
+    uint64_t last_number;
+    bool ended;     /* the replier has: nothing is taken any more */
+    char text[128]; /* which rule was broken, "" none: nothing is taken any more */
+} Replies;
+
 /* A daemon's process, from its start to its end (daemon.c). */
 struct DaemonProcess {
     Front *front;
@@ -44,6 +55,7 @@ struct DaemonProcess {
     uint32_t epoch;
     pthread_t replier;
     bool replier_started;
+    Replies replies;
     bool gone; /* guarded by pending.lock: nothing that is sent would be answered any more */
     _Atomic bool killed;              /* by us: it hung, or broke the protocol */
     bool stopped;                     /* from outside (SIGSTOP), and therefore killed */
@@ -59,6 +71,7 @@ typedef struct DaemonHealth {
     uint64_t recovery_us; /* of the last: from noticing the death to the last request sent again */
     const char *state;    /* "running", "recovering", "read-only", "failed" */
     char last_error[160]; /* how the last one died, "" */
+    bool ring;            /* messages travel through rings, not over the socket */
     char sandbox[SANDBOX_LAYERS_MAX];
 } DaemonHealth;
 
@@ -115,6 +128,8 @@ struct Front {
     int image_fd;      /* holds the lock */
     int next_image_fd; /* the description for the daemon that is started next */
     int lifeline_fd;   /* -1: direct mode */
+    int journal_fd;    /* -1: no side journal */
+    char *journal;     /* its path, absolute */
     bool image_readonly;
     uint64_t volume_start, volume_length; /* inside the image */
 
@@ -152,6 +167,8 @@ struct Front {
     _Atomic bool volume_mounted; /* from here on a daemon's death is the keeper's business */
     pthread_t receiver;
     ControlServer *control;
+    pid_t registrar; /* makes the entry for umount(8) */
+    bool registered; /* the entry is made, or being made */
     uint64_t started_ns;
     _Atomic bool closing;     /* the daemon has been told to end */
     _Atomic bool daemon_dead; /* for good: everything is answered with errors */
@@ -160,6 +177,11 @@ struct Front {
 
 /* image.c */
 int source_open(Front *front);
+/* Opens and locks another file in the same way. The descriptor, or -errno: said if it is in use. */
+int source_claim(const char *path, const char *given, bool readonly);
+/* sidejournal.c */
+/* After the detection: opens the file that the options name, if they do. 0 or -errno, said. */
+int sidejournal_open(Front *front);
 /* detect.c: fills type, volume_start, volume_length. */
 int source_detect(Front *front);
 
@@ -285,13 +307,23 @@ int volume_recover(Front *front, DaemonProcess *daemon, bool readonly, Text *ret
 
 /* receive.c, replies.c */
 void *receive_thread(void *arg); /* Front */
-void *replies_thread(void *arg); /* DaemonProcess */
+/* Starts the replier. 0 or -errno; replies_done() in any case, after it was joined. */
+int replies_start(DaemonProcess *daemon);
+void replies_done(DaemonProcess *daemon);
+/* For a thread that is about to send what will be alone in flight: may it wait for the answer by
+ * itself? For how long, 0: no. If so, replies_take() follows, after sending. */
+uint32_t replies_claim(DaemonProcess *daemon);
+/* Waits so long (less when the kernel has another request), takes what has come, and leaves
+ * the rest to the replier. */
+void replies_take(DaemonProcess *daemon, uint32_t limit_ns);
 /* One message of the daemon's, in private memory. *last_number is the one before's, at first 0;
  * scratch has room for ARENA_SMALL. 0, or -EPROTO with *text: what it must not do. */
 int replies_handle(const DaemonProcess *daemon, const uint8_t *message, size_t length,
                    uint64_t *last_number, uint8_t *scratch, char text[128]);
 
 /* session.c */
+/* A dead mount that is in the way goes. */
+void session_detach_stale(Front *front);
 int session_mount(Front *front);
 /* The same for a mount that is there already. */
 int session_attach(Front *front);
@@ -346,7 +378,7 @@ void fuse_abandon(Front *front, Pending *pending, int error);
 bool fuse_name(fuse_req_t req, const char *text, FsName *ret);
 void finish_error_only(Front *front, Pending *pending, const FSResponse *response);
 void attr_to_stat(const FsAttr *attr, struct stat *ret);
-double entry_timeout(const Front *front, bool exact);
+double entry_timeout(const Front *front, uint64_t file_id, bool exact);
 void evict_send(Front *front, const uint64_t *file_ids, unsigned count, uint64_t seen);
 /* The kernel takes `count` lookups back, or never got the reply that gave them. */
 void forget_later(Front *front, uint64_t file_id);
@@ -362,8 +394,6 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino);
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
-void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-               struct fuse_file_info *fi);
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,

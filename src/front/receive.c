@@ -69,7 +69,7 @@ static bool receive_one(Receiver *receiver) {
     process(receiver, (size_t)n);
     if (front->landing_taken) {
         front->landing_taken = false;
-        if (arena_slot_get(front->arena_out, FS_IO_MAX, true, &front->landing) < 0) {
+        if (arena_slot_get_landing(front->arena_out, &front->landing) < 0) {
             log_error("%s: no memory for the next request", front->source_given);
             return false;
         }
@@ -83,7 +83,7 @@ void *receive_thread(void *arg) {
     Receiver receiver = {.front = front, .copy = copy};
     uint64_t one = 1;
     int r =
-        copy == NULL ? -ENOMEM : arena_slot_get(front->arena_out, FS_IO_MAX, true, &front->landing);
+        copy == NULL ? -ENOMEM : arena_slot_get_landing(front->arena_out, &front->landing);
 
     if (r < 0) {
         log_error("%s: no memory to receive requests in", front->source_given);

@@ -4,6 +4,21 @@
  * request it answers, checks the one against the other, finishes. It never waits
  * for a slot, an arena slot or the daemon's queue, so it always drains. What the
  * daemon must not do ends the daemon, with one line saying what it was.
+ *
+ * Waking the replier costs more than many an answer. So a thread whose request is
+ * alone in flight may take the replier's place: it takes the ring's sleeping flag
+ * down (the daemon wakes nobody then), sends, looks at the ring for at most 0.1 ms, and
+ * takes what has come. Then it raises the flag again, on behalf of the replier, which has
+ * been asleep in poll(2) all the time, and looks once more, as everybody does who
+ * raises it. Nothing is left to this thread after that: death, hanging, the end of the
+ * channel and slow answers are met by the replier. A thread that finds a rule broken
+ * says which and shuts the channel, which wakes the replier.
+ *
+ * replies->lock makes the two one consumer: the ring is read, the answers' numbers are
+ * compared, and requests are finished only with it, so everything is done in the order
+ * of the answers. The replier lets go of it while it sleeps, and only with the flag raised:
+ * whoever has the lock may therefore take the flag down, and must raise it before letting go. A
+ * wake-up that was already on its way is one for nothing.
  */
 #include "private.h"
 
@@ -68,29 +83,112 @@ int replies_handle(const DaemonProcess *daemon, const uint8_t *message, size_t l
     return 0;
 }
 
-void *replies_thread(void *arg) {
+/* One message that was taken, with the lock: its length, or what the transport said instead. 1, 0:
+ * the end, -EAGAIN, or -EPROTO with replies->text. */
+static int take_in(DaemonProcess *daemon, int length) {
+    Replies *replies = &daemon->replies;
+    char text[128] = "not a message in its place";
+
+    if (length > 0 && replies_handle(daemon, replies->message, (size_t)length,
+                                     &replies->last_number, replies->scratch, text) < 0) {
+        length = -EPROTO;
+    }
+    if (length == -EPROTO) {
+        memcpy(replies->text, text, sizeof(text));
+    }
+    return MIN(length, 1);
+}
+
+static void *replies_thread(void *arg) {
     DaemonProcess *daemon = arg;
     Front *front = daemon->front;
-    _cleanup_free_ uint8_t *message = malloc(FS_MESSAGE_MAX);
-    _cleanup_free_ uint8_t *scratch = malloc(ARENA_SMALL);
-    char text[128] = "out of memory";
-    uint64_t last_number = 0;
-    int r = message == NULL || scratch == NULL ? -EPROTO : 1;
+    Replies *replies = &daemon->replies;
+    int r = 1;
 
+    pthread_mutex_lock(&replies->lock);
     while (r > 0) {
-        r = transport_receive(daemon->transport, message, FS_MESSAGE_MAX);
-        if (r > 0 && replies_handle(daemon, message, (size_t)r, &last_number, scratch, text) < 0) {
-            r = -EPROTO;
-        } else if (r == -EPROTO) {
-            strcpy(text, "not a message in its place");
-        }
+        r = transport_receive_unlocking(daemon->transport, &replies->lock, replies->message,
+                                        FS_MESSAGE_MAX);
+        r = replies->text[0] != 0 ? -EPROTO : take_in(daemon, r);
     }
+    replies->ended = true;
+    pthread_mutex_unlock(&replies->lock);
     if (r == -EPROTO) {
         log_error("%s: %s broke the protocol and is stopped: a response: %s", front->source_given,
-                  front->type->daemon, text);
+                  front->type->daemon, replies->text);
         daemon_kill(daemon);
     }
     pending_gone(front, daemon);
     keeper_channel_lost(front);
     return NULL;
+}
+
+int replies_start(DaemonProcess *daemon) {
+    Replies *replies = &daemon->replies;
+    int r;
+
+    pthread_mutex_init(&replies->lock, NULL);
+    replies->message = malloc(FS_MESSAGE_MAX);
+    replies->scratch = malloc(ARENA_SMALL);
+    if (replies->message == NULL || replies->scratch == NULL) {
+        return -ENOMEM;
+    }
+    r = thread_start(&daemon->replier, replies_thread, daemon);
+    daemon->replier_started = r == 0;
+    return r;
+}
+
+void replies_done(DaemonProcess *daemon) {
+    if (daemon->replies.message != NULL) {
+        pthread_mutex_destroy(&daemon->replies.lock);
+    }
+    free(daemon->replies.message);
+    free(daemon->replies.scratch);
+}
+
+/* ---- in the replier's place ---- */
+
+uint32_t replies_claim(DaemonProcess *daemon) {
+    Replies *replies = &daemon->replies;
+    uint32_t limit_ns;
+
+    if (!transport_has_ring(daemon->transport) || pthread_mutex_trylock(&replies->lock) != 0) {
+        return 0;
+    }
+    limit_ns = replies->ended || replies->text[0] != 0 ? 0
+                                                       : transport_look_limit(daemon->transport);
+    if (limit_ns > 0) {
+        transport_awake(daemon->transport);
+    } else {
+        pthread_mutex_unlock(&replies->lock);
+    }
+    return limit_ns;
+}
+
+/* Takes all that is there. False: nothing more is to be taken. */
+static bool take_all(DaemonProcess *daemon) {
+    int r;
+
+    do {
+        r = take_in(daemon, transport_try_receive(daemon->transport, daemon->replies.message,
+                                                  FS_MESSAGE_MAX));
+    } while (r > 0);
+    return r == -EAGAIN;
+}
+
+void replies_take(DaemonProcess *daemon, uint32_t limit_ns) {
+    struct fuse_session *session = daemon->front->session;
+    bool more = true;
+
+    if (transport_look(daemon->transport, limit_ns,
+                       session != NULL ? fuse_session_fd(session) : -1)) {
+        more = take_all(daemon);
+    }
+    while (more && !transport_prepare_sleep(daemon->transport)) {
+        more = take_all(daemon);
+    }
+    if (!more) {
+        transport_shutdown(daemon->transport); /* the replier wakes, and sees to what it means */
+    }
+    pthread_mutex_unlock(&daemon->replies.lock);
 }

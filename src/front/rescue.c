@@ -26,13 +26,18 @@ static RescueOutcome rescue(const Front *front) {
                                    .start = front->volume_start,
                                    .length = front->volume_length,
                                    .direct = 0};
-    _cleanup_(block_freep) BlockDevice *device = NULL;
+    _cleanup_(block_freep) BlockDevice *device = NULL, *journal_device = NULL;
+    _cleanup_(sidejournal_freep) SideJournal *journal = NULL;
     RescueOutcome outcome = {0};
     LifelineRescue report = {0};
 
     outcome.result = block_posix_new(&image, &device);
+    if (outcome.result == 0 && front->journal_fd >= 0) {
+        outcome.result = sidejournal_new_posix(front->journal_fd, false, &journal_device, &journal);
+    }
     if (outcome.result == 0) {
-        outcome.result = lifeline_memory_rescue(front->lifeline_fd, PENDING_TOTAL, device, &report);
+        outcome.result =
+            lifeline_memory_rescue(front->lifeline_fd, PENDING_TOTAL, device, journal, &report);
         memcpy(outcome.text, report.text, sizeof(outcome.text));
     }
     return outcome;

@@ -44,6 +44,17 @@ int thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg) {
 
 /* ---- setting up ---- */
 
+/* Of a file that need not be there yet. The caller's; NULL: no memory. */
+static char *absolute_path(const char *path) {
+    _cleanup_free_ char *here = path[0] != '/' ? getcwd(NULL, 0) : NULL;
+    char *all;
+
+    if (here == NULL) {
+        return strdup(path);
+    }
+    return asprintf(&all, "%s/%s", here, path) < 0 ? NULL : all;
+}
+
 static int resolve_paths(Front *front, const FrontConfig *config) {
     struct stat st;
 
@@ -62,6 +73,12 @@ static int resolve_paths(Front *front, const FrontConfig *config) {
         log_error("%s: not a directory that can be mounted on", config->directory);
         return -ENOTDIR;
     }
+    if (front->options.journal.length > 0) {
+        front->journal = absolute_path(text_string(&front->options.journal));
+        if (front->journal == NULL) {
+            return -ENOMEM;
+        }
+    }
     if (chdir("/") < 0) {
         return -errno;
     }
@@ -78,6 +95,7 @@ static int front_init(Front *front, const FrontConfig *config, int ready_fd) {
                      .image_fd = -1,
                      .next_image_fd = -1,
                      .lifeline_fd = -1,
+                     .journal_fd = -1,
                      .fuse_fd = -1,
                      .argv = config->argv,
                      .started_ns = clock_monotonic_ns()};
@@ -216,7 +234,18 @@ static void start_control(Front *front) {
         log_warning("%s: no control socket (%s): berth will not find this mount",
                     front->source_given, strerror(-r));
     }
-    mounts_register(front->source, front->directory);
+}
+
+/* What umount(8) needs, made while the daemon starts. */
+static void start_registering(Front *front) {
+    session_detach_stale(front); /* it has an entry for this directory as well */
+    front->registrar = mounts_register(front->source, front->directory);
+    front->registered = true;
+}
+
+static void finish_registering(Front *front) {
+    mounts_registered(front->registrar);
+    front->registrar = 0;
 }
 
 /* What another front-end could not find out again. */
@@ -255,7 +284,8 @@ static int bring_up(Front *front, const FrontConfig *config) {
     if (limits_check() < 0) {
         return FRONT_EXIT_SYSTEM;
     }
-    if (resolve_paths(front, config) < 0 || source_open(front) < 0 || source_detect(front) < 0) {
+    if (resolve_paths(front, config) < 0 || source_open(front) < 0 || source_detect(front) < 0 ||
+        sidejournal_open(front) < 0) {
         return FRONT_EXIT_FAIL;
     }
     start_journal(front);
@@ -266,6 +296,7 @@ static int bring_up(Front *front, const FrontConfig *config) {
         keep_facts(front);
         attach_start_holder(front);
     }
+    start_registering(front);
     if (start_service(front) < 0 || volume_mount(front) < 0) {
         return FRONT_EXIT_FAIL;
     }
@@ -282,6 +313,7 @@ static int bring_up(Front *front, const FrontConfig *config) {
     }
     attach_give(front);
     start_control(front);
+    finish_registering(front);
     return FRONT_EXIT_OK;
 }
 
@@ -318,6 +350,7 @@ static int go_on(Front *front, const FrontConfig *config) {
     }
     attach_give(front); /* the session's descriptor is the same, the spare is new */
     start_control(front);
+    front->registered = true; /* by the first of them */
     return FRONT_EXIT_OK;
 }
 
@@ -347,7 +380,8 @@ static int take_down(Front *front) {
     /* First: the mount's device number may be another mount's at any moment. */
     front->control = control_server_free(front->control);
     received = join_receiver(front);
-    if (front->session != NULL) {
+    finish_registering(front);
+    if (front->registered) {
         mounts_forget(front->directory);
     }
     if (served) {
@@ -369,6 +403,7 @@ static int take_down(Front *front) {
     arena_free(front->arena_in);
     arena_free(front->arena_out);
     base_closep(&front->lifeline_fd);
+    base_closep(&front->journal_fd);
     base_closep(&front->next_image_fd);
     base_closep(&front->image_fd);
     pthread_mutex_destroy(&front->health_lock);
@@ -381,6 +416,7 @@ static int take_down(Front *front) {
     close(front->init_fd);
     free(front->source);
     free(front->directory);
+    free(front->journal);
     return r;
 }
 

@@ -73,7 +73,7 @@ static int session_options(const Front *front, Text *ret) {
 }
 
 /* A mount whose server died answers ENOTCONN to what its caches cannot: out of the way with it. */
-static void detach_stale(Front *front) {
+void session_detach_stale(Front *front) {
     struct statvfs st;
 
     for (unsigned layers = 0; layers < 8; layers++) {
@@ -215,7 +215,6 @@ int session_mount(Front *front) {
     }
     front->long_timeout = LONG_TIMEOUT;
     fuse_set_log_func(library_keep);
-    detach_stale(front);
     front->session = session_make(front, text_string(&options));
     if (front->session == NULL || fuse_session_mount(front->session, front->directory) < 0) {
         log_error("%s: cannot mount on %s%s%s", front->source_given, front->directory,

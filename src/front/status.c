@@ -7,6 +7,7 @@
 #include "private.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 
 #define CONTROL_MS 9000u /* below the control socket's own limit */
@@ -82,12 +83,26 @@ static void read_only_reason(Front *front, const DaemonHealth *health, char *ret
     }
 }
 
-/* How messages travel to the daemon. */
-static const char *transport_name(const Front *front) {
+/* How messages travel to the daemon, whatever the option says. */
+static const char *transport_name(const Front *front, const DaemonHealth *health) {
     if (front->direct != NULL) {
         return "none";
     }
-    return front->options.transport == FRONT_TRANSPORT_SOCKET ? "socket" : "ring";
+    return health->ring ? "ring" : "socket";
+}
+
+/* Where it is now: it may have been moved. */
+static void journal_json(const Front *front, Json *json) {
+    _cleanup_free_ char *path = calloc(1, PATH_MAX);
+    char link[64];
+
+    if (front->journal_fd < 0 || path == NULL) {
+        return;
+    }
+    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", front->journal_fd);
+    if (readlink(link, path, PATH_MAX - 1) >= 0) {
+        json_string(json, "journal", path);
+    }
 }
 
 static int command_status(Front *front, Text *reply) {
@@ -110,7 +125,8 @@ static int command_status(Front *front, Text *reply) {
     json_string(&json, "label", front->volume.label);
     json_string(&json, "uuid", front->volume.uuid);
     json_string(&json, "options", text_string(&options));
-    json_string(&json, "transport", transport_name(front));
+    journal_json(front, &json);
+    json_string(&json, "transport", transport_name(front, &health));
     json_i64(&json, "frontend_pid", getpid());
     pid_json(&json, "daemon_pid", health.pid);
     daemon_json(&health, &json);

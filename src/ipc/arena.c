@@ -13,6 +13,10 @@
  * so that one read(2) can put a request's header into private memory and its
  * payload into the slot, and one that overruns gets -EFAULT.
  *
+ * A slot's memory is allocated when it is first given out, as much of it as was asked for: an idle
+ * mount has little. The landing slot of a read(2) gets the rest from the kernel, page by
+ * page, when a request is that long.
+ *
  * lock covers the stacks, Slot.used and closed. Slot.backed belongs to whoever
  * holds the slot. The mappings and counts never change.
  */
@@ -30,11 +34,16 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+#define BACK_STEP (UINT64_C(16) << 10) /* FS_IO_MAX and ARENA_SMALL are multiples of it */
+#define LANDING_BACKED ARENA_SMALL
+
+static_assert(FS_IO_MAX % BACK_STEP == 0 && ARENA_SMALL % BACK_STEP == 0, "whole steps");
+
 typedef struct Slot {
     uint8_t *data;
     uint64_t offset;
-    bool used;   /* given out */
-    bool backed; /* its memory has been allocated */
+    bool used;       /* given out */
+    uint32_t backed; /* so much of its memory has been allocated */
 } Slot;
 
 /* Slots of one size: slots[first .. first + count). */
@@ -249,39 +258,37 @@ static void give_back(Arena *arena, Pool *pool, uint32_t index) {
 }
 
 /*
- * Allocates the slot's memory for good. Populating the mapping as well is only for speed: it saves
- * a fault per page at the first use.
+ * Allocates the slot's memory up to `length`, for good. Populating the mapping as well is only for
+ * speed: it saves a fault per page at the first use.
  */
 static int back_with_memory(Arena *arena, Slot *slot, uint32_t length) {
+    uint32_t missing = length - slot->backed;
     int r;
 
     do {
-        r = fallocate(arena->fd, 0, (off_t)slot->offset, length) < 0 ? -errno : 0;
+        r = fallocate(arena->fd, 0, (off_t)(slot->offset + slot->backed), missing) < 0 ? -errno : 0;
     } while (r == -EINTR);
     if (r < 0) {
         return r == -ENOSPC ? -ENOMEM : r;
     }
-    (void)madvise(slot->data, length, MADV_POPULATE_WRITE);
-    slot->backed = true;
+    (void)madvise(slot->data + slot->backed, missing, MADV_POPULATE_WRITE);
+    slot->backed = length;
     return 0;
 }
 
-int arena_slot_get(Arena *arena, uint32_t length, bool wait, ArenaSlot *ret) {
-    Pool *pool = length <= ARENA_SMALL && arena->small.count > 0 ? &arena->small : &arena->large;
+/* With memory for `length` bytes. */
+static int slot_get(Arena *arena, Pool *pool, uint32_t length, bool wait, ArenaSlot *ret) {
     uint32_t index = 0;
     Slot *slot;
-    int r;
+    int r = take_free(arena, pool, wait, &index);
 
-    if (length > FS_IO_MAX || pool->count == 0) {
-        return -EMSGSIZE;
-    }
-    r = take_free(arena, pool, wait, &index);
     if (r < 0) {
         return r;
     }
     slot = &arena->slots[index];
-    if (!slot->backed) {
-        r = back_with_memory(arena, slot, pool->length);
+    length = (uint32_t)align_up(length, BACK_STEP);
+    if (slot->backed < length) {
+        r = back_with_memory(arena, slot, length);
         if (r < 0) {
             give_back(arena, pool, index);
             return r;
@@ -290,6 +297,20 @@ int arena_slot_get(Arena *arena, uint32_t length, bool wait, ArenaSlot *ret) {
     *ret = (ArenaSlot){
         .data = slot->data, .offset = slot->offset, .length = pool->length, .index = index};
     return 0;
+}
+
+int arena_slot_get(Arena *arena, uint32_t length, bool wait, ArenaSlot *ret) {
+    Pool *pool = length <= ARENA_SMALL && arena->small.count > 0 ? &arena->small : &arena->large;
+
+    if (length > FS_IO_MAX || pool->count == 0) {
+        return -EMSGSIZE;
+    }
+    return slot_get(arena, pool, length, wait, ret);
+}
+
+int arena_slot_get_landing(Arena *arena, ArenaSlot *ret) {
+    return arena->large.count == 0 ? -EMSGSIZE
+                                   : slot_get(arena, &arena->large, LANDING_BACKED, true, ret);
 }
 
 void arena_slot_put(Arena *arena, const ArenaSlot *slot) {

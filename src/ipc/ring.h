@@ -64,6 +64,8 @@ bool ring_must_wake(Ring *ring);
 
 /* Consumer: bytes copied (> 0), -EAGAIN, -EPROTO. */
 int ring_take(Ring *ring, void *buf, size_t capacity);
+/* Has something been put, or the position become impossible? A hint: ring_take() decides. */
+bool ring_has_more(const Ring *ring);
 /* Raises the flag. False: something has come meanwhile, or is broken; take again first. */
 bool ring_prepare_sleep(Ring *ring);
 void ring_awake(Ring *ring);

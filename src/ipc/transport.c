@@ -15,12 +15,15 @@
 #include "format.h"
 #include "memfile.h"
 #include "ring.h"
+#include "spin.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 
 /* The largest message there is, with its record's header, per slot. */
 #define RING_BYTES_PER_SLOT 4608u
@@ -28,6 +31,10 @@
 #define CONTROL_PAGE 4096u
 /* An honest peer wakes at most once per message, and per thread that sends. */
 #define EMPTY_WAKEUPS_MAX 1024u
+/* Of a look: loads between two looks at the clock (about half a microsecond), and how often busy_fd
+ * is asked. */
+#define LOOK_LOADS 16u
+#define LOOK_BUSY_NS 5000u
 
 static_assert(FS_REQUEST_HEADER + 256 + FS_INLINE_MAX + RING_RECORD_HEADER <= RING_BYTES_PER_SLOT,
               "request in a ring");
@@ -46,6 +53,7 @@ struct Transport {
     int peer_fds[HELLO_RING_FDS];
     pthread_mutex_t send_lock;
     unsigned empty_wakeups; /* since the last message */
+    Spin spin;
 };
 
 int transport_new(Channel *channel, Transport **ret) {
@@ -120,18 +128,16 @@ static void init_rings(Transport *transport, unsigned slots, Ring *requests, Rin
 
     ring_init(requests, base, base + CONTROL_PAGE, bytes);
     ring_init(responses, base + RING_CONTROL_SIZE, base + CONTROL_PAGE + bytes, bytes);
+    spin_init(&transport->spin);
 }
 
+/* Its pages come with use, from the first byte on: a spare that is never spoken to, and a mount that
+ * does little, have next to none. The kernel has promised all of them already (memfd_create()
+ * accounts the whole size), as it has for what malloc() gives. */
 static int make_memory(uint64_t size, int *ret) {
     _cleanup_close_ int fd = -1;
     int r = memfile_new("berth-rings", size, &fd);
 
-    if (r < 0) {
-        return r;
-    }
-    do {
-        r = fallocate(fd, 0, 0, (off_t)size) < 0 ? -errno : 0;
-    } while (r == -EINTR);
     if (r < 0) {
         return r == -ENOSPC ? -ENOMEM : r;
     }
@@ -307,6 +313,65 @@ bool transport_prepare_sleep(Transport *transport) {
     return !transport->ring || ring_prepare_sleep(&transport->in);
 }
 
+void transport_awake(Transport *transport) {
+    if (transport->ring) {
+        ring_awake(&transport->in);
+    }
+}
+
+/* ---- looking ---- */
+
+static uint64_t now_ns(void) {
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static bool is_readable(int fd) {
+    struct pollfd waited = {.fd = fd, .events = POLLIN};
+
+    return fd >= 0 && poll(&waited, 1, 0) > 0;
+}
+
+uint32_t transport_look_limit(Transport *transport) {
+    return transport->ring ? spin_limit(&transport->spin, now_ns()) : 0;
+}
+
+/* Something has come, or a position is impossible, which receiving finds out. */
+static bool look_briefly(const Transport *transport) {
+    for (unsigned i = 0; i < LOOK_LOADS; i++) {
+        if (ring_has_more(&transport->in)) {
+            return true;
+        }
+        spin_pause();
+    }
+    return false;
+}
+
+bool transport_look(Transport *transport, uint32_t limit_ns, int busy_fd) {
+    const uint64_t started = now_ns();
+    uint64_t now = started, asked = started;
+    bool seen;
+
+    for (;;) {
+        seen = look_briefly(transport);
+        now = now_ns();
+        if (seen || now - started >= limit_ns) {
+            break;
+        }
+        if (now - asked >= LOOK_BUSY_NS) {
+            asked = now;
+            if (is_readable(busy_fd)) {
+                return false; /* that says nothing about the peer */
+            }
+        }
+        (void)sched_yield();
+    }
+    spin_looked(&transport->spin, seen, now - started, now);
+    return seen;
+}
+
 int transport_wake_fd(const Transport *transport) {
     return transport->wake_fd;
 }
@@ -322,16 +387,31 @@ int transport_woken(Transport *transport) {
     return ++transport->empty_wakeups > EMPTY_WAKEUPS_MAX ? -EPROTO : 0;
 }
 
-/* Sleeps until there may be something to take: 0, -EPIPE, -EPROTO. */
-static int sleep_once(Transport *transport) {
+static void unlock(pthread_mutex_t *lock) {
+    if (lock != NULL) {
+        (void)pthread_mutex_unlock(lock);
+    }
+}
+
+static void relock(pthread_mutex_t *lock) {
+    if (lock != NULL) {
+        (void)pthread_mutex_lock(lock);
+    }
+}
+
+/* Sleeps, without the lock, until there may be something to take: 0, -EPIPE, -EPROTO. */
+static int sleep_once(Transport *transport, pthread_mutex_t *lock) {
     struct pollfd fds[] = {
         {.fd = transport->wake_fd, .events = POLLIN},
         {.fd = channel_fd(transport->channel), .events = POLLIN},
     };
-    int r = 0;
+    int r;
 
-    if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
-        return errno == EINTR ? 0 : -errno;
+    unlock(lock);
+    r = poll(fds, ARRAY_SIZE(fds), -1) < 0 ? -errno : 0;
+    relock(lock);
+    if (r < 0) {
+        return r == -EINTR ? 0 : r;
     }
     if (fds[0].revents != 0) {
         r = transport_woken(transport);
@@ -339,11 +419,22 @@ static int sleep_once(Transport *transport) {
     return r == 0 && fds[1].revents != 0 ? transport_try_end(transport) : r;
 }
 
-int transport_receive(Transport *transport, void *buf, size_t capacity) {
+static int receive_by_socket(Transport *transport, pthread_mutex_t *lock, void *buf,
+                             size_t capacity) {
+    int r;
+
+    unlock(lock);
+    r = channel_receive(transport->channel, buf, capacity);
+    relock(lock);
+    return r;
+}
+
+int transport_receive_unlocking(Transport *transport, pthread_mutex_t *lock, void *buf,
+                                size_t capacity) {
     int end = 0;
 
     if (!transport->ring) {
-        return channel_receive(transport->channel, buf, capacity);
+        return receive_by_socket(transport, lock, buf, capacity);
     }
     for (;;) {
         int r = transport_try_receive(transport, buf, capacity);
@@ -356,11 +447,15 @@ int transport_receive(Transport *transport, void *buf, size_t capacity) {
             return atomic_load(&transport->state) == -EPIPE ? 0 : -EPROTO;
         }
         if (ring_prepare_sleep(&transport->in)) {
-            end = sleep_once(transport);
+            end = sleep_once(transport, lock);
             if (end == -EPROTO) { /* at once: nothing would find it again */
                 end_with(transport, end);
                 return end;
             }
         }
     }
+}
+
+int transport_receive(Transport *transport, void *buf, size_t capacity) {
+    return transport_receive_unlocking(transport, NULL, buf, capacity);
 }

@@ -22,6 +22,8 @@ typedef struct Daemon {
     ArenaMap written, read;
     Loop *loop;
     BlockDevice *device;
+    BlockDevice *journal_device; /* NULL: no side journal */
+    SideJournal *journal;
     Lifeline *lifeline;
     Volume *volume;
     int signal_fd;
@@ -32,6 +34,8 @@ typedef struct Daemon {
 static void daemon_done(Daemon *daemon) {
     daemon->volume = volume_free(daemon->volume);
     daemon->device = block_free(daemon->device);
+    daemon->journal = sidejournal_free(daemon->journal);
+    daemon->journal_device = block_free(daemon->journal_device);
     for (size_t i = 0; i < ARRAY_SIZE(daemon->watched); i++) {
         if (daemon->watched[i] >= 0) {
             loop_unregister_fd(daemon->loop, daemon->watched[i]);
@@ -61,10 +65,17 @@ static int receive_hello(Daemon *daemon, char text[128]) {
         return r == 0 ? -EPIPE : r;
     }
     r = hello_decode(message, (size_t)r, &daemon->hello, text);
-    expected = daemon->hello.features & HELLO_FEATURE_RING ? HELLO_FD_MAX : HELLO_FD_COUNT;
+    expected = HELLO_FD_COUNT;
+    expected += daemon->hello.features & HELLO_FEATURE_RING ? HELLO_RING_FDS : 0;
+    expected += daemon->hello.features & HELLO_FEATURE_JOURNAL ? 1 : 0;
     if (r == 0 && count != expected) {
         (void)snprintf(text, 128, "HELLO came with %u descriptors instead of %u", count, expected);
         r = -EPROTO;
+    }
+    if (r == 0 && (daemon->hello.features & HELLO_FEATURE_JOURNAL) != 0) {
+        int fd = steal_fd(&daemon->fds[count - 1]);
+
+        daemon->fds[HELLO_FD_JOURNAL] = fd;
     }
     return r;
 }
@@ -101,6 +112,18 @@ static int open_lifeline(Daemon *daemon) {
         (void)close(steal_fd(&daemon->fds[HELLO_FD_LIFELINE]));
     }
     return r;
+}
+
+static int open_journal(Daemon *daemon) {
+    const BlockOpenConfig config = {
+        .fd = daemon->fds[HELLO_FD_JOURNAL], .readonly = daemon->hello.readonly, .direct = -1};
+    int r;
+
+    if ((daemon->hello.features & HELLO_FEATURE_JOURNAL) == 0) {
+        return 0;
+    }
+    r = block_uring_new(&config, daemon->loop, &daemon->journal_device);
+    return r < 0 ? r : sidejournal_new(daemon->journal_device, &daemon->journal);
 }
 
 static int open_ring(Daemon *daemon) {
@@ -150,10 +173,14 @@ static int give_fence(Daemon *daemon) {
 /* Locks the process in, before anything of the image is read: that begins with the MOUNT message.
  */
 static int lock_in(Daemon *daemon, SandboxMode mode, char text[128]) {
+    uint64_t image_end = daemon->hello.image_start + daemon->device->size;
     const SandboxConfig sandbox = {
         .mode = mode,
         .loop = daemon->loop,
-        .image_end = daemon->hello.image_start + daemon->device->size,
+        /* Limits know no files: the larger of the two. */
+        .image_end =
+            daemon->journal != NULL ? MAX(image_end, daemon->journal_device->size) : image_end,
+        .again = daemon->hello.epoch > 1,
         .memory_fd = lifeline_fd(daemon->lifeline),
     };
     int r = loop_has_ring(daemon->loop) ? register_watched(daemon) : 0;
@@ -209,6 +236,11 @@ static int build(Daemon *daemon, const ServeConfig *config, char text[128]) {
         (void)snprintf(text, 128, "cannot use the image: %s", strerror(-r));
         return r;
     }
+    r = open_journal(daemon);
+    if (r < 0) {
+        (void)snprintf(text, 128, "cannot use the side journal: %s", strerror(-r));
+        return r;
+    }
     r = open_lifeline(daemon);
     if (r < 0) {
         (void)snprintf(text, 128, "cannot use the lifeline: %s", strerror(-r));
@@ -217,6 +249,7 @@ static int build(Daemon *daemon, const ServeConfig *config, char text[128]) {
     r = volume_new(type, daemon->device, daemon->loop, &daemon->volume);
     if (r == 0) {
         volume_set_lifeline(daemon->volume, daemon->lifeline);
+        volume_set_journal(daemon->volume, daemon->journal);
         daemon->signal_fd = server_signals();
         r = MIN(daemon->signal_fd, 0);
     }
@@ -225,7 +258,7 @@ static int build(Daemon *daemon, const ServeConfig *config, char text[128]) {
 
 int service_main(const ServeConfig *config) {
     Daemon daemon = {
-        .fds = {-1, -1, -1, -1, -1, -1, -1, -1}, .signal_fd = -1, .watched = {-1, -1, -1}};
+        .fds = {-1, -1, -1, -1, -1, -1, -1, -1, -1}, .signal_fd = -1, .watched = {-1, -1, -1}};
     Channel *channel = NULL;
     char text[128] = "";
     int exit_code = 1;

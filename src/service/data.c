@@ -96,7 +96,7 @@ MAY_YIELD int service_seek(Operation *op) {
         if (r < 0) {
             return r;
         }
-        if ((extent.kind == FS_EXTENT_DATA) == want_data) {
+        if ((extent.kind == FS_EXTENT_DATA || extent.kind == FS_EXTENT_INLINE) == want_data) {
             break;
         }
         offset += MIN(extent.length, size - offset);

@@ -12,6 +12,7 @@ struct Volume {
     const FileSystemType *type;
     BlockDevice *device;
     Lifeline *lifeline; /* NULL: the log lives in private memory */
+    SideJournal *journal; /* NULL: none */
     BlockDevice *guard; /* device, with writes noted in the lifeline; while mounted */
     bool settled;       /* no device write of a predecessor is under way */
     bool frozen;        /* FREEZE was answered, and nothing came since */
@@ -69,6 +70,12 @@ ServiceHandler service_read, service_write, service_fallocate, service_seek, ser
 ServiceHandler service_mount, service_unmount, service_remount, service_statfs, service_sync,
     service_stats, service_evict, service_ping, service_shutdown, service_fence, service_freeze;
 
+/* sidejournal.c */
+/* Before the volume is parsed: its journal's batch, if any, is brought to it. */
+MAY_YIELD int volume_journal_begin(Volume *volume, const FsMountOptions *options, bool recover,
+                                   char text[256]);
+/* Of GET_STATS. */
+void volume_journal_json(const Volume *volume, Json *json);
 /* takeover.c */
 /* Before and after anything is mounted: whose writes are under way, who is running. */
 int volume_lifeline_begin(Volume *volume, bool recover);

@@ -96,6 +96,8 @@ int sandbox_enter(const SandboxConfig *config, char layers[SANDBOX_LAYERS_MAX], 
         } else if (config->mode == SANDBOX_REQUIRE) {
             (void)snprintf(text, 128, "sandbox=require: no %s: %s", list[i].name, strerror(-r));
             return r;
+        } else if (config->again) {
+            log_debug("sandbox: no %s: %s", list[i].name, strerror(-r));
         } else {
             log_notice("sandbox: no %s: %s", list[i].name, strerror(-r));
         }

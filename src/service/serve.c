@@ -51,6 +51,7 @@ struct Server {
     List idle;     /* tasks for reuse */
     List outgoing; /* tasks whose response the socket has not taken yet, in order */
     unsigned in_service;
+    bool busy; /* something was received since the last look */
     LoopWatch *watch, *signal_watch;
     LoopWatch *wake_watch; /* with rings only */
     bool closing;          /* nothing is admitted any more */
@@ -300,6 +301,7 @@ static int server_admit(Server *server, Task *task, size_t length, char text[128
         return 0;
     }
     server->in_service++;
+    server->busy = true;
     return 0;
 }
 
@@ -392,13 +394,33 @@ static void on_channel(void *arg, short revents) {
     }
 }
 
-/* One more look before the kernel takes over. May the loop wait? */
+/* All is answered, so the next request may be as close as the front-end's reply to the last. With
+ * requests in service there are completions to wait for, which a look does not see. */
+static void server_look(Server *server) {
+    Transport *transport = server->config.transport;
+
+    uint32_t limit_ns;
+
+    if (!server->busy || server->in_service > 0 || server->closing) {
+        return;
+    }
+    server->busy = false;
+    limit_ns = transport_look_limit(transport);
+    if (limit_ns > 0 && transport_look(transport, limit_ns, -1)) {
+        server_receive(server);
+    }
+}
+
+/* One more look before the kernel takes over. May the loop wait? While there are fibers to run it
+ * does not, and the flag stays down: nobody need wake us. */
 static bool server_may_wait(Server *server) {
     if (server->wake_watch == NULL || server->closing) {
         return true;
     }
     server_receive(server);
-    return !server->closing && transport_prepare_sleep(server->config.transport);
+    server_look(server);
+    return !server->closing && !fiber_any_ready() &&
+           transport_prepare_sleep(server->config.transport);
 }
 
 static int server_loop(Server *server) {

@@ -119,6 +119,9 @@ int volume_stats_json(Volume *volume, Text *ret) {
         }
     }
     json_device(&json, volume->device);
+    if (volume->journal != NULL) {
+        volume_journal_json(volume, &json);
+    }
     json_requests(&json, stats);
     json_end_object(&json);
     return ret->failed ? -ENOMEM : 0;

@@ -30,6 +30,11 @@ void volume_set_lifeline(Volume *volume, Lifeline *lifeline) {
     volume->lifeline = lifeline;
 }
 
+void volume_set_journal(Volume *volume, SideJournal *journal) {
+    assert(volume->fs == NULL);
+    volume->journal = journal;
+}
+
 Volume *volume_free(Volume *volume) {
     if (volume == NULL) {
         return NULL;
@@ -126,9 +131,9 @@ static int answer_mounted(Operation *op) {
 static void take_over(Volume *volume, uint64_t last) {
     volume->number = MAX(volume->number, last);
     fs_inode_grant_absent(volume->fs, last);
-    /* FENCE was faster, or there is nothing to wait for. */
+    /* FENCE was faster, or there is nothing to wait for. (Nobody notes writes to a journal.) */
     if (volume->settled || !volume->fs->recovered || volume->guard == NULL ||
-        !block_inflight_unsettled(volume->guard)) {
+        (volume->journal == NULL && !block_inflight_unsettled(volume->guard))) {
         volume_settle(volume);
     }
 }
@@ -158,8 +163,12 @@ MAY_YIELD int service_mount(Operation *op) {
         r = volume_lifeline_begin(volume, recover);
     }
     if (r == 0) {
+        r = volume_journal_begin(volume, &options, recover, text);
+    }
+    if (r == 0) {
         r = fs_mount_with(volume->type, volume->guard != NULL ? volume->guard : volume->device,
-                          volume->loop, volume->lifeline, recover, &options, &volume->fs, text);
+                          volume->loop, volume->lifeline, volume->journal, recover, &options,
+                          &volume->fs, text);
     }
     if (r == 0) {
         op->fs = volume->fs;

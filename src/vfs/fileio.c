@@ -147,8 +147,13 @@ MAY_YIELD static int file_transfer(FsInode *inode, TransferKind kind, uint64_t s
         if (error < 0) {
             break;
         }
-        if (kind == TRANSFER_READ && extent.kind != FS_EXTENT_DATA) {
-            memset(buf, 0, length);
+        if (extent.kind == FS_EXTENT_INLINE ||
+            (kind == TRANSFER_READ && extent.kind != FS_EXTENT_DATA)) {
+            if (kind == TRANSFER_READ && extent.kind == FS_EXTENT_INLINE) {
+                memcpy(buf, extent.bytes, length);
+            } else if (kind == TRANSFER_READ) {
+                memset(buf, 0, length);
+            }
             error = transfer_submit(&transfer); /* the run ends here: memory does not go on */
         } else {
             error = transfer_add(&transfer, &extent, length, buf, bytes);
@@ -229,7 +234,7 @@ MAY_YIELD static void ragged_end_find(FsInode *inode, AppendTicket *ticket) {
     /* An error here comes again when the payload is written. */
     if (page == 0 || page > ZERO_CHUNK ||
         ops->map(inode, ticket->end - 1, FS_MAP_RESERVED, &extent) < 0 ||
-        extent.kind == FS_EXTENT_HOLE) {
+        extent.kind == FS_EXTENT_HOLE || extent.kind == FS_EXTENT_INLINE) {
         return;
     }
     before = extent.device_offset % page;
@@ -237,8 +242,8 @@ MAY_YIELD static void ragged_end_find(FsInode *inode, AppendTicket *ticket) {
         return;
     }
     if (ops->map(inode, ticket->end - 1 - before, FS_MAP_RESERVED, &extent) == 0 &&
-        extent.kind != FS_EXTENT_HOLE && extent.device_offset % page == 0 &&
-        extent.length >= page) {
+        extent.kind != FS_EXTENT_HOLE && extent.kind != FS_EXTENT_INLINE &&
+        extent.device_offset % page == 0 && extent.length >= page) {
         ticket->ragged = (RaggedEnd){.offset = ticket->end - 1 - before,
                                      .device_offset = extent.device_offset,
                                      .length = (uint32_t)page};
@@ -388,10 +393,17 @@ MAY_YIELD static int file_overwrite(FsInode *inode, const FsCall *call, uint64_t
 
 MAY_YIELD int64_t fs_file_write(FsInode *inode, const FsCall *call, uint64_t offset,
                                 const void *buf, uint32_t length) {
+    const FileSystemOps *ops = inode->fs->type->ops;
     int r;
 
     if (length == 0) {
         return 0;
+    }
+    if (ops->write_begin != NULL) {
+        r = ops->write_begin(inode, call, offset, buf, length);
+        if (r < 0) {
+            return r;
+        }
     }
     if (offset + length > inode->attr.size) {
         r = file_extend(inode, call, offset, buf, length);

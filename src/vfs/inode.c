@@ -396,20 +396,26 @@ MAY_YIELD void fs_quiesce(FileSystem *fs) {
 MAY_YIELD int fs_inodes_evict_all(FileSystem *fs) {
     struct FsInodeTable *table = fs->inodes;
     ListNode *node;
-    int r;
+    int first_error = 0;
 
-    while ((node = list_first(&table->lru)) != NULL) {
-        FsInode *inode = container_of(node, FsInode, lru);
+    /* Again: an inode may have held a reference to another. */
+    do {
+        int r;
 
-        list_remove(node);
-        table->lru_count--;
-        inode->granted = 0; /* nobody is left to hold anything */
-        inode_condemn(inode);
-    }
-    r = table_reap(table);
-    while (table->evictions > 0 || table->reaping) {
-        fiber_queue_wait(&table->changed);
-    }
+        while ((node = list_first(&table->lru)) != NULL) {
+            FsInode *inode = container_of(node, FsInode, lru);
+
+            list_remove(node);
+            table->lru_count--;
+            inode->granted = 0; /* nobody is left to hold anything */
+            inode_condemn(inode);
+        }
+        r = table_reap(table);
+        first_error = first_error == 0 ? r : first_error;
+        while (table->evictions > 0 || table->reaping) {
+            fiber_queue_wait(&table->changed);
+        }
+    } while (!list_empty(&table->lru));
     assert(table->map.count == 0);
-    return r;
+    return first_error;
 }

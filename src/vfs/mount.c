@@ -58,6 +58,7 @@ int fs_cache_new(FileSystem *fs, uint32_t block_size,
         .log_size = fs->options.log_bytes,
         .lifeline = fs->lifeline,
         .recover = fs->recover,
+        .journal = fs->journal,
         .loop = fs->loop,
         .commit_ns = fs->options.commit_ns,
         .released = released,
@@ -92,12 +93,12 @@ static void describe_failure(const FileSystem *fs, int error, char text[256]) {
 
 MAY_YIELD int fs_mount(const FileSystemType *type, BlockDevice *device, Loop *loop,
                        const FsMountOptions *options, FileSystem **ret, char text[256]) {
-    return fs_mount_with(type, device, loop, NULL, false, options, ret, text);
+    return fs_mount_with(type, device, loop, NULL, NULL, false, options, ret, text);
 }
 
 MAY_YIELD int fs_mount_with(const FileSystemType *type, BlockDevice *device, Loop *loop,
-                            Lifeline *lifeline, bool recover, const FsMountOptions *options,
-                            FileSystem **ret, char text[256]) {
+                            Lifeline *lifeline, SideJournal *journal, bool recover,
+                            const FsMountOptions *options, FileSystem **ret, char text[256]) {
     FileSystem *fs = calloc(1, type->fs_size);
     int r;
 
@@ -108,6 +109,7 @@ MAY_YIELD int fs_mount_with(const FileSystemType *type, BlockDevice *device, Loo
     fs->type = type;
     fs->device = device;
     fs->lifeline = lifeline;
+    fs->journal = journal;
     fs->recover = recover;
     fs->loop = loop;
     fs->options = *options;

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Power cuts on real FAT volumes. A seeded workload runs on a recording device; afterwards device
- * states are built as a cut could have left them: everything before some flush, and of the writes
- * between that flush and the next a random subset of sectors. power_cut_judge.c says what each
- * state must keep.
+ * Power cuts on real volumes. A seeded workload runs on a recording device, perhaps with a side
+ * journal on another; afterwards states of both are built as a cut could have left them at some
+ * moment: everything that a flush had covered by then, and a random subset of the sectors written
+ * since. With a journal the state is then what its replay makes of it. power_cut_judge.c says what
+ * each state must keep.
  *
- * usage: power_cut IMAGE SEED OPERATIONS STATES   (IMAGE: fresh from mkfs.fat, not changed)
+ * usage: power_cut [-jv] [-y FSCK_HFS] IMAGE SEED OPERATIONS STATES
+ *
+ * IMAGE: fresh from mkfs.fat, or with -y from a maker of HFS volumes; not changed. -j: with a side
+ * journal. -v: tells what an HFS volume without one has lost.
  */
 #include "power_cut.h"
 #include "berth/log.h"
 #include <fcntl.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -29,23 +34,79 @@ void die(const PowerCut *cut, const char *what, long long detail) {
     exit(1);
 }
 
-/* Everything before `epoch`, and a random subset of the sectors written in it. */
-static void build_state(PowerCut *cut, uint8_t *state, uint32_t epoch) {
+/* What a device holds after a cut at this moment. */
+static void build_state(PowerCut *cut, const BlockRecording *recording, uint8_t *state,
+                        uint64_t moment) {
     unsigned keep = random_pick(cut, 5); /* 0: none … 4: all, between: chance */
+    uint32_t epoch = 0;
 
-    memcpy(state, cut->base, cut->size);
-    for (size_t i = 0; i < cut->recording.count; i++) {
-        const RecordedWrite *w = &cut->recording.writes[i];
-        if (w->epoch > epoch) {
-            break;
-        }
-        for (uint64_t done = 0; done < w->length; done += 512) {
+    while (epoch < recording->flush_count && recording->flushes[epoch] <= moment) {
+        epoch++;
+    }
+    for (size_t i = 0; i < recording->count; i++) {
+        const RecordedWrite *w = &recording->writes[i];
+
+        for (uint64_t done = 0; w->moment <= moment && done < w->length; done += 512) {
             if (w->epoch < epoch || random_pick(cut, 4) < keep) {
                 memcpy(state + w->offset + done, w->data + done,
                        MIN(w->length - done, (uint64_t)512));
             }
         }
     }
+}
+
+/* As it is before a flush, when most is open, or anywhere. */
+static uint64_t pick_moment(PowerCut *cut) {
+    const BlockRecording *recording =
+        cut->journal_size > 0 && random_pick(cut, 2) == 0 ? &cut->journal : &cut->image;
+
+    if (random_pick(cut, 2) == 0 && recording->flush_count > 0) {
+        return recording->flushes[random_pick(cut, (uint32_t)recording->flush_count)] - 1;
+    }
+    return random_next(cut) % (cut->clock + 1);
+}
+
+/* What the next mount does first; not what it does later, nor its unmount. */
+static void replay(PowerCut *cut, uint8_t *state, uint8_t *journal_state, uint64_t moment) {
+    BlockDevice *device = NULL, *journal_device = NULL;
+    SideJournal *journal = NULL;
+    uint8_t *mounted = malloc(cut->size);
+    Driver driver;
+
+    if (mounted == NULL || block_memory_new(cut->size, 512, state, &device) != 0 ||
+        block_memory_new(cut->journal_size, 512, journal_state, &journal_device) != 0 ||
+        sidejournal_new(journal_device, &journal) != 0) {
+        die(cut, "memory", 0);
+    }
+    int r = driver_mount_journal(&driver, cut->type, device, journal, "log=256K");
+    if (r < 0) {
+        die(cut, "the cut state does not mount with its journal, moment", (long long)moment);
+    }
+    cut->replayed_states += sidejournal_stats(journal)->replayed > 0;
+    memcpy(mounted, state, cut->size);
+    driver_unmount(&driver);
+    memcpy(state, mounted, cut->size);
+    free(mounted);
+    sidejournal_free(journal);
+    block_free(journal_device);
+    block_free(device);
+}
+
+static void judge_cut(PowerCut *cut, uint8_t *state, uint8_t *journal_state, int fd,
+                      const char *path) {
+    uint64_t moment = pick_moment(cut);
+
+    memcpy(state, cut->base, cut->size);
+    build_state(cut, &cut->image, state, moment);
+    if (cut->journal_size > 0) {
+        memset(journal_state, 0, cut->journal_size);
+        build_state(cut, &cut->journal, journal_state, moment);
+        replay(cut, state, journal_state, moment);
+    }
+    if (pwrite(fd, state, cut->size, 0) != (ssize_t)cut->size) {
+        die(cut, "scratch file", errno);
+    }
+    judge_state(cut, state, path, moment);
 }
 
 static void load_base(PowerCut *cut, const char *path) {
@@ -62,40 +123,69 @@ static void load_base(PowerCut *cut, const char *path) {
     }
 }
 
-int main(int argc, char **argv) {
-    static PowerCut cut;
-    char path[] = "/tmp/berth-power-cut.XXXXXX";
+static void usage(void) {
+    fprintf(stderr, "usage: power_cut [-jv] [-y FSCK_HFS] IMAGE SEED OPERATIONS STATES\n");
+    exit(2);
+}
 
-    if (argc != 5) {
-        fprintf(stderr, "usage: power_cut IMAGE SEED OPERATIONS STATES\n");
-        return 2;
+static void report(const PowerCut *cut, unsigned long states) {
+    printf(
+        "seed %lu: %u operations, of which %lu exchanges and %lu directories removed, %zu writes, "
+        "%zu flushes, %zu of the journal; %lu states: %lu clean",
+        cut->seed, cut->operations, cut->exchanges, cut->removals, cut->image.count,
+        cut->image.flush_count, cut->journal.flush_count, states, cut->clean_states);
+    if (cut->journal_size > 0) {
+        printf(", %lu with a batch to replay\n", cut->replayed_states);
+    } else if (cut->type == &fat_type) {
+        printf(", %lu with lost clusters, %lu with two names\n", cut->lost_states,
+               cut->two_names_states);
+    } else {
+        printf(", %lu repaired, %lu with problems left; something confirmed is lost in %lu\n",
+               cut->repaired_states, cut->left_states, cut->confirmed_lost_states);
     }
-    cut.seed = strtoul(argv[2], NULL, 0);
-    cut.operations = (uint32_t)strtoul(argv[3], NULL, 0);
+}
+
+int main(int argc, char **argv) {
+    static PowerCut cut = {.type = &fat_type};
+    char path[] = "/tmp/berth-power-cut.XXXXXX";
+    bool journal = false;
+    int option;
+
+    while ((option = getopt(argc, argv, "jvy:")) != -1) {
+        if (option == 'j') {
+            journal = true;
+        } else if (option == 'v') {
+            cut.verbose = true;
+        } else if (option == 'y') {
+            cut.type = &hfs_type;
+            cut.fsck_hfs = optarg;
+        } else {
+            usage();
+        }
+    }
+    if (argc - optind != 4) {
+        usage();
+    }
+    argv += optind;
+    cut.seed = strtoul(argv[1], NULL, 0);
+    cut.operations = (uint32_t)strtoul(argv[2], NULL, 0);
     cut.random = cut.seed * 0x9e3779b97f4a7c15u + 1;
     log_init("power_cut", LOG_LEVEL_ERROR); /* every cut state says that it is dirty */
-    load_base(&cut, argv[1]);
+    load_base(&cut, argv[0]);
+    cut.journal_size = journal ? sidejournal_size(256 << 10, cut.size) : 0;
     workload_run(&cut);
-    uint8_t *state = malloc(cut.size);
+    uint8_t *state = malloc(cut.size), *journal_state = malloc(cut.journal_size + 1);
     int fd = mkstemp(path);
-    if (fd < 0 || state == NULL) {
+    if (fd < 0 || state == NULL || journal_state == NULL) {
         die(&cut, "scratch file", errno);
     }
-    unsigned long states = strtoul(argv[4], NULL, 0);
+    unsigned long states = strtoul(argv[3], NULL, 0);
     for (unsigned long i = 0; i < states; i++) {
-        uint32_t epoch = random_pick(&cut, cut.recording.epoch + 1);
-        build_state(&cut, state, epoch);
-        if (pwrite(fd, state, cut.size, 0) != (ssize_t)cut.size) {
-            die(&cut, "scratch file", errno);
-        }
-        judge_state(&cut, state, path, epoch);
+        judge_cut(&cut, state, journal_state, fd, path);
     }
-    printf(
-        "seed %lu: %u operations, of which %lu exchanges and %lu directories removed, %zu writes "
-        "in %u epochs, %lu states: %lu clean, %lu with lost clusters, %lu with two names\n",
-        cut.seed, cut.operations, cut.exchanges, cut.removals, cut.recording.count,
-        cut.recording.epoch, states, cut.clean_states, cut.lost_states, cut.two_names_states);
+    report(&cut, states);
     free(state);
+    free(journal_state);
     close(fd);
     unlink(path);
     return 0;

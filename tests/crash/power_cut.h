@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the parts of power_cut share: the model of the volume that the workload changes
- * (power_cut_workload.c) and against which the states after a cut are judged
- * (power_cut_judge.c).
+ * (power_cut_workload.c), the states after a cut (power_cut.c), and what judges them: the
+ * model (power_cut_judge.c) and the formats' checkers (power_cut_checkers.c).
  */
 #ifndef TESTS_POWER_CUT_H
 #define TESTS_POWER_CUT_H
@@ -26,7 +26,8 @@ typedef struct Node {
 
 /* What a sync had confirmed. */
 typedef struct Confirmed {
-    uint32_t operation, epoch;
+    uint32_t operation;
+    uint64_t moment;
     Node nodes[NODES];
 } Confirmed;
 
@@ -35,15 +36,22 @@ typedef struct Touch {
     int node, other;     /* changed, or got another name */
     uint32_t changed[2]; /* contents that were changed or removed, 0: none */
     bool moves_directory;
-    uint32_t epoch; /* of the recording, afterwards */
+    uint64_t moment;       /* by the recordings' clock, afterwards */
+    uint64_t tree;         /* entry_sum() of all that there was then */
+    uint64_t files[NODES]; /* file_sum() of each, 0: none */
 } Touch;
 
 typedef struct PowerCut {
     uint64_t random;
     unsigned long seed;
+    const FileSystemType *type;
+    const char *fsck_hfs; /* the program */
+    bool verbose;         /* tells also what may be lost */
     uint8_t *base;
     uint64_t size;
-    BlockRecording recording;
+    uint64_t journal_size; /* 0: no journal */
+    uint64_t clock;
+    BlockRecording image, journal;
     Node nodes[NODES];
     int emptying; /* a directory whose children are being moved out, or NO_NODE */
     Confirmed *confirmed;
@@ -52,17 +60,42 @@ typedef struct PowerCut {
     uint32_t operations;
     unsigned long exchanges, removals;
     unsigned long lost_states, clean_states, two_names_states;
+    unsigned long repaired_states, replayed_states;
+    /* HFS: the checker leaves problems; what was confirmed is lost. */
+    unsigned long left_states, confirmed_lost_states;
 } PowerCut;
+
+/* Operations that may have reached the state: those in (from, to]. */
+typedef struct Window {
+    const Confirmed *confirmed; /* NULL: nothing was */
+    uint32_t from, to;
+} Window;
 
 uint64_t random_next(PowerCut *cut);
 uint32_t random_pick(PowerCut *cut, uint32_t limit);
 _Noreturn void die(const PowerCut *cut, const char *what, long long detail);
 void node_path(const Node *nodes, int node, char ret[PATH_LENGTH_MAX]);
 
-/* Fills the recording, what was confirmed, and what each operation touched. */
+/* What one name adds to the sum over a tree. */
+uint64_t entry_sum(const char *path, bool directory, uint64_t length);
+
+/* What tells a file's name and bytes from others; not 0. */
+uint64_t file_sum(const char *path, uint64_t bytes_hash);
+uint64_t hash_bytes(const uint8_t *bytes, size_t length);
+
+/* Fills the recordings, what was confirmed, and what each operation touched. */
 void workload_run(PowerCut *cut);
-/* A state as a cut in this epoch may have left it, also in the file at `path`. Exits if it is bad.
- */
-void judge_state(PowerCut *cut, uint8_t *state, const char *path, uint32_t epoch);
+/* A state as a cut at this moment may have left it, also in the file at `path`; the journal's batch
+ * has been replayed, if there is a journal. Exits if it is bad. */
+void judge_state(PowerCut *cut, uint8_t *state, const char *path, uint64_t moment);
+Window judge_window(const PowerCut *cut, uint64_t moment);
+void judge_mount(PowerCut *cut, uint8_t *state, uint64_t moment, Driver *driver,
+                 BlockDevice **ret_device);
+
+/* Nothing but what fsck.fat may find; with a journal, nothing. */
+void check_fat(PowerCut *cut, uint8_t *state, const char *path, uint64_t moment);
+/* With a journal fsck.hfs finds nothing but the mark; without one it repairs, and the state is what
+ * it has made of it. False: it left problems. */
+bool check_hfs(PowerCut *cut, uint8_t *state, const char *path, uint64_t moment);
 
 #endif

@@ -1,24 +1,48 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Power cuts on every FAT type: see power_cut.c. BERTH_CRASH_STATES and BERTH_CRASH_SEEDS make it longer.
+# Power cuts on every FAT type and on HFS, without and with a side journal: see power_cut.c.
+# BERTH_CRASH_STATES and BERTH_CRASH_SEEDS make it longer.
+#
+# usage: power_cut.sh POWER_CUT FSCK_HFS MKFS_HFS
 set -euo pipefail
-program=$1
+program=$1 fsck_hfs=$2 mkfs_hfs=$3
 for tool in mkfs.fat fsck.fat; do
     command -v $tool >/dev/null || { echo "SKIP: $tool is not installed"; exit 77; }
 done
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
+
+# cut WHAT [power_cut arguments]
+cut() {
+    local what=$1
+    shift
+    for seed in $(seq 1 "${BERTH_CRASH_SEEDS:-2}"); do
+        echo "$what, seed $seed"
+        "$program" "$@" "$dir/base.img" "$seed" 400 "${BERTH_CRASH_STATES:-120}"
+    done
+}
+
 while read -r size args; do
     truncate -s "$size" "$dir/base.img"
     # shellcheck disable=SC2086
     mkfs.fat $args "$dir/base.img" >/dev/null
-    for seed in $(seq 1 "${BERTH_CRASH_SEEDS:-2}"); do
-        echo "mkfs.fat $args ($size), seed $seed"
-        "$program" "$dir/base.img" "$seed" 400 "${BERTH_CRASH_STATES:-120}"
-    done
+    cut "mkfs.fat $args ($size)"
+    cut "mkfs.fat $args ($size), journal" -j
     rm "$dir/base.img"
 done <<'IMAGES'
 1440k -F12
 5m -F16 -s1
 34m -F32 -s1
 IMAGES
+
+truncate -s 5m "$dir/base.img"
+"$mkfs_hfs" "$dir/base.img" >/dev/null
+cut "mkfs.hfs" -y "$fsck_hfs"
+cut "mkfs.hfs, journal" -j -y "$fsck_hfs"
+rm "$dir/base.img"
+if command -v hformat >/dev/null; then
+    truncate -s 20m "$dir/base.img"
+    HOME=$dir hformat -l Cut "$dir/base.img" 0 >/dev/null
+    cut "hformat" -y "$fsck_hfs"
+    cut "hformat, journal" -j -y "$fsck_hfs"
+fi

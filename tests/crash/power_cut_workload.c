@@ -62,7 +62,8 @@ static int pick_parent(PowerCut *cut, int node) {
 }
 
 static void name_node(PowerCut *cut, int i, uint32_t generation) {
-    static const char *const forms[] = {"F%d_%u.DAT", "a long name %d generation %u.txt",
+    /* No longer than any of the formats allows. */
+    static const char *const forms[] = {"F%d_%u.DAT", "a long name %d, number %u.txt",
                                         "inner %d-%u", "I%d_%u"};
     Node *node = &cut->nodes[i];
 
@@ -235,7 +236,7 @@ static void confirm(PowerCut *cut, uint32_t operation) {
     }
     c = &cut->confirmed[cut->confirmed_count++];
     c->operation = operation;
-    c->epoch = cut->recording.epoch;
+    c->moment = cut->clock;
     for (int i = 0; i < NODES; i++) {
         c->nodes[i] = cut->nodes[i];
         c->nodes[i].bytes = malloc(cut->nodes[i].length + 1u);
@@ -246,11 +247,60 @@ static void confirm(PowerCut *cut, uint32_t operation) {
     }
 }
 
+/* Notes what there is after an operation. */
+static void note_model(const PowerCut *cut, Touch *touch) {
+    char path[PATH_LENGTH_MAX];
+
+    touch->tree = 0;
+    for (int i = 0; i < NODES; i++) {
+        const Node *node = &cut->nodes[i];
+
+        touch->files[i] = 0;
+        if (node->exists) {
+            node_path(cut->nodes, i, path);
+            touch->tree += entry_sum(path, node->directory, node->length);
+        }
+        if (node->exists && !node->directory) {
+            touch->files[i] = file_sum(path, hash_bytes(node->bytes, node->length));
+        }
+    }
+}
+
+/* A device of these bytes whose writes are noted. */
+static void record_on(PowerCut *cut, uint64_t size, void *data, BlockRecording *recording,
+                      BlockDevice **ret_memory, BlockDevice **ret) {
+    recording->clock = &cut->clock;
+    if (block_memory_new(size, 512, data, ret_memory) != 0 ||
+        block_recorder_new(*ret_memory, recording, ret) != 0) {
+        die(cut, "devices", 0);
+    }
+}
+
+static void run_operations(PowerCut *cut, Driver *driver) {
+    for (uint32_t n = 1; n <= cut->operations; n++) {
+        int64_t r = do_operation(cut, driver, n);
+
+        if (r < 0) {
+            fprintf(stderr, "operation %u\n", n);
+            die(cut, "operation failed", r);
+        }
+        cut->touches[n].moment = cut->clock;
+        note_model(cut, &cut->touches[n]);
+        if (random_pick(cut, 12) == 0) {
+            if (driver_sync(driver) < 0) {
+                die(cut, "sync", 0);
+            }
+            confirm(cut, n);
+        }
+    }
+}
+
 void workload_run(PowerCut *cut) {
-    BlockDevice *memory = NULL, *device = NULL;
+    BlockDevice *memory = NULL, *device = NULL, *journal_memory = NULL, *journal_device = NULL;
+    SideJournal *journal = NULL;
     uint8_t *data = malloc(cut->size);
     Driver driver;
-    int64_t r;
+    int r;
 
     cut->emptying = NO_NODE;
     cut->touches = calloc(cut->operations + 1u, sizeof(*cut->touches));
@@ -261,29 +311,24 @@ void workload_run(PowerCut *cut) {
         cut->nodes[i].bytes = malloc(CONTENT_MAX);
     }
     memcpy(data, cut->base, cut->size);
-    if (block_memory_new(cut->size, 512, data, &memory) != 0 ||
-        block_recorder_new(memory, &cut->recording, &device) != 0) {
-        die(cut, "devices", 0);
+    record_on(cut, cut->size, data, &cut->image, &memory, &device);
+    if (cut->journal_size > 0) {
+        record_on(cut, cut->journal_size, NULL, &cut->journal, &journal_memory, &journal_device);
+        r = sidejournal_new(journal_device, &journal);
+        if (r < 0) {
+            die(cut, "journal", r);
+        }
     }
-    r = driver_mount(&driver, device, "log=256K");
+    r = driver_mount_journal(&driver, cut->type, device, journal, "log=256K");
     if (r < 0) {
         die(cut, "mount", r);
     }
-    for (uint32_t n = 1; n <= cut->operations; n++) {
-        r = do_operation(cut, &driver, n);
-        if (r < 0) {
-            fprintf(stderr, "operation %u\n", n);
-            die(cut, "operation failed", r);
-        }
-        cut->touches[n].epoch = cut->recording.epoch;
-        if (random_pick(cut, 12) == 0) {
-            if (driver_sync(&driver) < 0) {
-                die(cut, "sync", 0);
-            }
-            confirm(cut, n);
-        }
-    }
+    cut->touches[0].moment = cut->clock;
+    run_operations(cut, &driver);
     driver_unmount(&driver);
+    sidejournal_free(journal);
+    block_free(journal_device);
+    block_free(journal_memory);
     block_free(device);
     block_free(memory);
     free(data);

@@ -2,8 +2,9 @@
 /*
  * Fuzz target: an HFS volume of our own making (names in two levels of nodes, forks in pieces),
  * some of whose metadata is changed, is mounted, walked, read, written to and unmounted through the
- * in-process client. The first byte chooses read-only or read-write; then come the changes, four
- * bytes each: 24 bits of offset and the new value.
+ * in-process client. The first byte chooses read-only or read-write, and how resource forks are
+ * shown; then come the changes, four bytes each: 24 bits of offset and the new value. With
+ * appledouble the changes are also what is written to a file's ._NAME.
  */
 #include "berth/hfs.h"
 #include "berth/log.h"
@@ -76,12 +77,28 @@ static void write_a_little(Driver *driver) {
     (void)driver_sync(driver);
 }
 
+static void write_forks(Driver *driver, const uint8_t *data, size_t size) {
+    static const char fork[] = "dir/sub/..namedfork/two", double_name[] = "dir/sub/._two";
+    static uint8_t bytes[5000];
+
+    (void)driver_write(driver, fork, 3, bytes, sizeof(bytes));
+    (void)driver_truncate(driver, fork, 700);
+    (void)driver_create(driver, double_name, FS_TYPE_FILE);
+    (void)driver_write(driver, double_name, 0, data, (uint32_t)size);
+    (void)driver_write(driver, double_name, 40, data, (uint32_t)size);
+    (void)driver_write(driver, double_name, 1000, bytes, sizeof(bytes));
+    (void)driver_truncate(driver, double_name, 90);
+    (void)driver_unlink(driver, "dir/sub/._one", false);
+    (void)driver_unlink(driver, "dir/sub/..namedfork/one", false);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static uint8_t image[IMAGE_SIZE], before[IMAGE_SIZE];
     BlockDevice *device = NULL;
     Driver driver;
     unsigned errors = 0;
+    char options[64];
     bool writing;
 
     log_set_sink(ignore_line, NULL);
@@ -101,9 +118,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (block_memory_new(IMAGE_SIZE, 512, image, &device) < 0) {
         return 0;
     }
-    if (driver_mount_type(&driver, &hfs_type, device, writing ? "log=128K" : "ro,log=128K") == 0) {
+    (void)snprintf(options, sizeof(options), "log=128K%s%s", writing ? "" : ",ro",
+                   data[0] & 2 ? ",appledouble" : "");
+    if (driver_mount_type(&driver, &hfs_type, device, options) == 0) {
         (void)driver_walk(&driver, 300, 100000, &errors);
         if (writing) {
+            write_forks(&driver, data + 1, MIN(size - 1, (size_t)4096));
             write_a_little(&driver);
         }
         (void)driver_unmount(&driver);

@@ -225,7 +225,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     }
     fill(lifeline, &input, mode);
-    rescued = lifeline_memory_rescue(lifeline->fd, SLOTS, devices[0], &report);
+    rescued = lifeline_memory_rescue(lifeline->fd, SLOTS, devices[0], NULL, &report);
     header = *lifeline->header;
     taken = take_over(lifeline, devices[1], &good);
     if (taken && good && (rescued != 0 || memcmp(first, second, SIZE) != 0)) {

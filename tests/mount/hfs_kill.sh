@@ -13,16 +13,20 @@ SEED=${BERTH_TEST_SEED:-$(($(date +%s) % 100000))}
 MODES=${*:-kill}
 
 for mode in $MODES; do
-    for size in 100m 2g; do
+    for size in 100m 2g 40m; do
+        # The last one with the other view of resource forks.
+        files=orphans,forks,streams,mappings,databases
+        [ $size != 40m ] || files=orphans,doubles
         note "$mode on $size, seed $SEED (again with: BERTH_TEST_SEED=$SEED $0 $mode)"
         rm -rf "$IMAGE" "$SCRATCH/account"
         truncate -s $size "$IMAGE"
         hformat -l "Killed" "$IMAGE" 0 >/dev/null
         options=${BERTH_TEST_KILL_OPTIONS:-}
+        [ $size != 40m ] || options+=${options:+,}appledouble
         [ "$mode" != stop ] || options+=${options:+,}heartbeat=1
         python3 "$HERE/kill_run.py" "$IMAGE" "$MNT" "$SCRATCH/account" --options "$options" --mode "$mode" --seed "$SEED" \
             --seconds "${BERTH_TEST_KILL_SECONDS:-5}" --counter "${BERTH_TEST_KILL_LOAD:-2x4}" \
-            --files orphans,streams,mappings,databases --exercisers 1 || fail "$mode, seed $SEED"
+            --files $files --exercisers 1 || fail "$mode, seed $SEED"
         "$BERTH_BUILD/tools/fsck.hfs" -n -f "$IMAGE" >"$SCRATCH/fsck" 2>&1 ||
             fail "fsck.hfs: $(cat "$SCRATCH/fsck")"
         do_mount "$IMAGE" "$MNT" -o ro

@@ -89,6 +89,92 @@ def orphans(root, rng, image):
         yield
 
 
+def forks(root, rng, image):
+    """HFS: resource forks in use, of files that are renamed, written and removed meanwhile."""
+    serial, held = 0, []
+    while True:
+        if len(held) < 5:
+            serial += 1
+            with open(f"{root}/forked {serial}", "wb") as f:
+                f.write(b"data")
+            fd = os.open(f"{root}/..namedfork/forked {serial}", os.O_RDWR)
+            held.append([fd, bytearray(), f"forked {serial}"])
+        for entry in held:
+            fd, data, name = entry
+            what = rng.random()
+            if what < 0.4:
+                piece, at = rng.randbytes(rng.choice((1, 600, 30000))), rng.randrange(len(data) + 1)
+                os.pwrite(fd, piece, at)
+                data[at:at + len(piece)] = piece
+            elif what < 0.5:
+                size = rng.randrange(len(data) + 5000)
+                os.ftruncate(fd, size)
+                del data[size:]
+                data.extend(bytes(size - len(data)))
+            elif what < 0.6 and name:
+                entry[2] = f"{name}'"[:31]
+                os.rename(f"{root}/{name}", f"{root}/{entry[2]}")
+                name = entry[2]
+            elif what < 0.7 and name:
+                os.unlink(f"{root}/{name}")
+                entry[2] = name = None
+            if rng.random() < 0.5:
+                os.fdatasync(fd)
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            got = os.pread(fd, len(data) + 100, 0)
+            require(got == bytes(data), f"a fork reads wrong: {len(got)} bytes of {len(data)}")
+            require(os.fstat(fd).st_size == len(data), f"fstat of a fork: {os.fstat(fd)}")
+            if name:
+                status = os.stat(f"{root}/..namedfork/{name}")
+                require(status.st_ino == os.stat(f"{root}/{name}").st_ino + (1 << 32) and
+                        status.st_size == len(data), f"stat of a fork: {status}")
+                require(file_bytes(f"{root}/{name}") == b"data", f"{name} itself reads wrong")
+        if rng.random() < 0.3:
+            fd, data, name = held.pop(rng.randrange(len(held)))
+            os.close(fd)
+            if name:
+                require(file_bytes(f"{root}/..namedfork/{name}") == bytes(data), "a fork after close")
+                os.unlink(f"{root}/{name}")
+        yield
+
+
+def doubles(root, rng, image):
+    """HFS with appledouble: ._NAME written whole, in two layouts, changed in place, held without NAME."""
+    serial, held = 0, []
+    while True:
+        serial += 1
+        name = f"{root}/doubled {serial}"
+        double = f"{root}/._doubled {serial}"
+        with open(name, "wb") as f:
+            f.write(b"data")
+        info, fork = rng.randbytes(32), rng.randbytes(rng.choice((0, 500, 70000)))
+        start = rng.choice((82, 4096))
+        header = b"\0\5\x16\7\0\2\0\0" + bytes(16) + b"\0\2"
+        for entry in ((9, start - 32, 32), (2, start, len(fork))):
+            header += b"".join(part.to_bytes(4, "big") for part in entry)
+        content = bytearray(header.ljust(start - 32, b"\0") + info + fork)
+        fd = os.open(double, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        os.write(fd, content)
+        os.fsync(fd)
+        yield
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        got = os.pread(fd, len(content) + 100, 0)
+        require(got[start:] == fork and len(got) == len(content), f"{double}: another fork, {len(got)}")
+        require(os.getxattr(name, "user.com.apple.FinderInfo") == info, f"{double}: another Finder information")
+        require(file_bytes(name) == b"data", f"{name} itself reads wrong")
+        content[start:] = fork = fork + rng.randbytes(3000)
+        os.pwrite(fd, fork[-3000:], len(content) - 3000)
+        os.unlink(name)
+        require(not os.path.exists(double), f"{double} without its file")
+        held.append((fd, start, fork))
+        for fd, start, fork in held:
+            got = os.pread(fd, len(fork) + 100, start)
+            require(got == fork, f"a ._NAME in use reads wrong: {len(got)} bytes of {len(fork)}")
+        if len(held) > 4:
+            os.close(held.pop(rng.randrange(len(held)))[0])
+        yield
+
+
 def streams(root, rng, image):
     """Half-read directories: every name that stays is given exactly once."""
     where = f"{root}/listed"
@@ -270,7 +356,7 @@ def copies(root, rng, image):
             yield
 
 
-CHECKS = {f.__name__: f for f in (orphans, streams, mappings, databases, archives, direct, synced, copies)}
+CHECKS = {f.__name__: f for f in (orphans, forks, doubles, streams, mappings, databases, archives, direct, synced, copies)}
 
 
 def child(root, seconds, seed, image, name):

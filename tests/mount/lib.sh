@@ -107,7 +107,7 @@ fsck_clean() {
 # full volume's last block, and thousands of removed files with the highest numbers.
 apple_clean() {
     local device out
-    command -v fsck_hfs losetup >/dev/null || return 0
+    command -v fsck_hfs >/dev/null && command -v losetup >/dev/null || return 0
     device=$(losetup --find --show --read-only "$1" 2>/dev/null) || return 0
     out=$(fsck_hfs -n -f "$device" 2>&1) || {
         losetup --detach "$device"

@@ -75,6 +75,26 @@ for option in sandbox=off daemon=never; do
 done
 ! "$BERTHFS" -o sandbox=maybe "$SCRATCH/a.img" "$MNT" 2>/dev/null || fail "sandbox=maybe is accepted"
 
+note "a layer that is missing is named once, however many daemons there are"
+mkdir -p "$SCRATCH/root/all"
+for name in /*; do
+    ln -s "/all$name" "$SCRATCH/root$name"
+done
+unshare --mount sh -c 'mount --rbind / "$0/all" && exec chroot "$0" "$@"' "$SCRATCH/root" \
+    "$BERTHFS" -f "$SCRATCH/a.img" "$MNT" 2>"$SCRATCH/log" &
+front=$!
+daemon_named() { [ -n "$(for pid in $(cat "/proc/$front/task/"*/children 2>/dev/null); do
+    cat "/proc/$pid/comm"; done | sort | uniq -c | grep -w "$1 fatd")" ]; }
+for _ in $(seq 100); do
+    ! daemon_named 2 || break
+    sleep 0.1
+done
+daemon_named 2 || fail "no daemon and spare: $(cat "$SCRATCH/log")"
+sleep 0.5
+kill -TERM "$front"
+wait "$front" || fail "exit $?: $(cat "$SCRATCH/log")"
+[ "$(grep -c 'no empty-root' "$SCRATCH/log")" = 1 ] || fail "log: $(cat "$SCRATCH/log")"
+
 note "an ordinary user"
 need setpriv fusermount3
 as_user() {

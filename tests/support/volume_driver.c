@@ -39,9 +39,15 @@ int driver_mount(Driver *driver, BlockDevice *device, const char *options) {
 
 int driver_mount_type(Driver *driver, const FileSystemType *type, BlockDevice *device,
                       const char *options) {
+    return driver_mount_journal(driver, type, device, NULL, options);
+}
+
+int driver_mount_journal(Driver *driver, const FileSystemType *type, BlockDevice *device,
+                         SideJournal *journal, const char *options) {
     *driver = (Driver){.now_ns = INT64_C(1700000000000000000)};
     int r = volume_new(type, device, NULL, &driver->volume);
     if (r == 0) {
+        volume_set_journal(driver->volume, journal);
         r = local_client_new(driver->volume, &driver->client);
     }
     if (r == 0) {

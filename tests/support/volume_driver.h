@@ -20,6 +20,9 @@ typedef struct Driver {
 int driver_mount(Driver *driver, BlockDevice *device, const char *options); /* FAT */
 int driver_mount_type(Driver *driver, const FileSystemType *type, BlockDevice *device,
                       const char *options);
+/* The same with a side journal, which may be NULL and stays the caller's. */
+int driver_mount_journal(Driver *driver, const FileSystemType *type, BlockDevice *device,
+                         SideJournal *journal, const char *options);
 /* Unmounts if mounted, frees. */
 int driver_unmount(Driver *driver);
 /* Frees without unmounting, as if the process had been killed: nothing more is written. */

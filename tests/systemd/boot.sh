@@ -40,11 +40,15 @@ done
 for name in umount.fuse.berthfs umount.berth; do
     ln -sfn /usr/local/bin/berth "$SCRATCH/sbin-copy/$name"
 done
+for name in mkfs.hfs fsck.hfs; do
+    ln -sfn "/usr/local/sbin/$name" "$SCRATCH/sbin-copy/$name"
+done
 
 mkdir "$SCRATCH/images" "$SCRATCH/out"
 for name in card data auto unit late; do
     make_image "$SCRATCH/images/$name.img" 32m -n "${name^^}"
 done
+truncate -s 20m "$SCRATCH/images/mac.img"
 cat >"$SCRATCH/fstab" <<'FSTAB'
 /images/data.img /mnt/data fuse.berthfs commit=3600,nofail,x-systemd.mount-timeout=60,X-mount.mkdir 0 0
 /images/auto.img /mnt/auto fuse.berthfs noauto,nofail,x-systemd.automount,x-systemd.idle-timeout=2,X-mount.mkdir 0 0

@@ -191,6 +191,7 @@ units() {
     berth mount -o daemon=unit /images/unit.img /mnt/unit
     daemon=$(berth status -n -o daemon_pid /mnt/unit)
     grep -q fatd "/proc/$daemon/comm" || fail "process $daemon is not fatd"
+    until_true 10 has_spare || fail "no spare"
     spare=$(berth status -n -o daemon.spare_pid /mnt/unit)
     ! diff <(grep ^Uid "/proc/$daemon/status") <(grep ^Uid "/proc/$spare/status") >/dev/null ||
         fail "two daemons have one user"
@@ -212,6 +213,15 @@ units() {
     berth list --types -n -o unit | says -x /run/berth/daemons/fatd.socket || fail "list --types"
     berth umount /mnt/unit
     until_true 10 none_running || fail "daemons stay: $(systemctl list-units 'berth-fatd@*')"
+    # Each format's daemon has such a unit.
+    systemctl start berth-hfsd.socket
+    mkfs.hfs -L Mac /images/mac.img >/dev/null || fail "mkfs.hfs"
+    berth mount -o daemon=unit /images/mac.img /mnt/unit
+    daemon=$(berth status -n -o daemon_pid /mnt/unit)
+    grep -q 'berth-hfsd@' "/proc/$daemon/cgroup" || fail "hfsd is not in its unit: $(cat "/proc/$daemon/cgroup")"
+    echo hello >/mnt/unit/file
+    berth umount /mnt/unit
+    fsck.hfs -n /images/mac.img || fail "fsck.hfs"
     # Somebody else's socket gets no image.
     setpriv --reuid=1234 --regid=1234 --clear-groups python3 - <<'PYTHON' &
 import os, socket, time
@@ -227,6 +237,7 @@ PYTHON
     cat /out/refused
     wait
 }
+has_spare() { [ "$(berth status -n -o daemon.spare_pid /mnt/unit)" -gt 0 ]; }
 none_running() { [ -z "$(systemctl list-units --no-legend 'berth-fatd@*')" ]; }
 
 probe() {

@@ -20,7 +20,7 @@ HEADERS = {
     "base": ["base", "bitmap", "bytes", "check", "hashmap", "log", "options", "report", "stats", "text"],
     "fiber": ["fiber", "loop"],
     "block": ["block", "partition"],
-    "cache": ["cache", "lifeline"],
+    "cache": ["cache", "lifeline", "sidejournal"],
     "vfs": ["fs"],
     "formats": ["hfs"],
     "ipc": ["channel", "message", "transport"],

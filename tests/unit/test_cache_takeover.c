@@ -245,10 +245,10 @@ START_TEST(test_not_a_lifeline) {
     ck_assert_int_lt(lifeline_memory_objects(plain, SLOTS, &id, 1), 0);
     ck_assert_int_lt(lifeline_memory_running(plain, &id), 0);
     ck_assert_int_eq(block_memory_new(BLOCK, BLOCK, NULL, &device), 0);
-    ck_assert_int_eq(lifeline_memory_rescue(plain, SLOTS, device, &report), -EPROTO);
+    ck_assert_int_eq(lifeline_memory_rescue(plain, SLOTS, device, NULL, &report), -EPROTO);
     ck_assert_str_ne(report.text, "");
     /* Never used: nothing to rescue. */
-    ck_assert_int_eq(lifeline_memory_rescue(fd, SLOTS, device, &report), 0);
+    ck_assert_int_eq(lifeline_memory_rescue(fd, SLOTS, device, NULL, &report), 0);
     ck_assert_uint_eq(report.records, 0);
     (void)block_free(device);
     (void)close(plain);
@@ -275,9 +275,17 @@ static uint64_t allocated(int fd) {
     return (uint64_t)st.st_blocks * 512;
 }
 
-/* The ring is allocated as it is used, at most once around; without memory an operation fails. */
+/* What is there from the start: all but objects and ring. */
+static uint64_t least_allocated(void) {
+    LifelineLayout layout = lifeline_layout(SLOTS);
+
+    return layout.objects + layout.ring - layout.writes;
+}
+
+/* The ring is allocated as it is used, at most once around; without memory an operation fails. An
+ * empty one goes back. */
 START_TEST(test_ring_allocation) {
-    uint64_t control = lifeline_layout(SLOTS).ring;
+    uint64_t control = least_allocated();
     Heir heir;
 
     heir_open(&heir, 0);
@@ -287,15 +295,58 @@ START_TEST(test_ring_allocation) {
     ck_assert_uint_eq(allocated(heir.fd), control);
     ck_assert_int_eq(heir_succeed(&heir), 0);
     ck_assert_int_eq(heir_step(&heir, 1), 0);
-    ck_assert_uint_eq(allocated(heir.fd), control + (1 << 20));
+    control += 16 << 10; /* its object */
+    ck_assert_uint_eq(allocated(heir.fd), control + (64 << 10));
+    ck_assert_int_eq(lifeline_back(heir.lifeline, heir.lifeline->head + (1 << 20)), 0);
+    lifeline_release_ring(heir.lifeline); /* it has a record */
+    ck_assert_uint_ge(allocated(heir.fd), control + (1 << 20));
+    ck_assert_int_eq(cache_sync(heir.volume.cache), 0);
+    lifeline_release_ring(heir.lifeline);
+    ck_assert_uint_eq(allocated(heir.fd), control);
+    ck_assert_int_eq(heir_step(&heir, 2), 0);
+    ck_assert_uint_eq(allocated(heir.fd), control + (64 << 10));
     /* As if the machine had no more memory: the next piece cannot be allocated. */
     ck_assert_int_eq(lifeline_back(heir.lifeline, heir.lifeline->head + (2 << 20)), 0);
     ck_assert_uint_eq(allocated(heir.fd), control + (3 << 20));
     heir.lifeline->backed_to = heir.lifeline->head;
     ck_assert_int_eq(dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), heir.lifeline->fd),
                      heir.lifeline->fd);
-    ck_assert_int_lt(heir_step(&heir, 2), 0);
+    ck_assert_int_lt(heir_step(&heir, 3), 0);
     volume_check_cache(&heir.volume, BLOCKS);
+    heir_close(&heir);
+}
+END_TEST
+
+/* The table of objects is allocated as it fills; a successor makes nothing of what is empty, and a
+ * volume that begins anew gives all of it back. */
+START_TEST(test_object_allocation) {
+    uint64_t least = least_allocated();
+    Heir heir;
+
+    heir_open(&heir, 3);
+    ck_assert_uint_eq(allocated(heir.fd), least + (80 << 10));
+    heir_die(&heir);
+    ck_assert_int_eq(heir_succeed(&heir), 0);
+    ck_assert_uint_eq(allocated(heir.fd), least + (80 << 10));
+    /* An entry far behind, as by one who had used many: those before it have no memory. */
+    heir.lifeline->objects[LIFELINE_OBJECTS - 1] =
+        (LifelineObject){.kind = TXN_OBJECT_ALIAS, .file_id = 99, .length = 4, .blob = "blob"};
+    heir_die(&heir);
+    ck_assert_int_eq(heir_succeed(&heir), 0);
+    ck_assert_uint_le(allocated(heir.fd), least + (88 << 10));
+    ck_assert_int_eq(cache_object_get(heir.volume.cache, 99, TXN_OBJECT_ALIAS, (char[4]){0}, 4), 4);
+    ck_assert_int_eq(lifeline_back_object(heir.lifeline, LIFELINE_OBJECTS - 1), 0);
+    ck_assert_uint_eq(allocated(heir.fd), lifeline_layout(SLOTS).ring + (64 << 10));
+    heir_die(&heir);
+    {
+        Lifeline *again;
+
+        ck_assert_int_eq(lifeline_open(heir.fd, SLOTS, &again), 0);
+        lifeline_format(again, BLOCK, BLOCK);
+        ck_assert_uint_eq(again->objects[LIFELINE_OBJECTS - 1].kind, 0);
+        ck_assert_uint_le(allocated(heir.fd), least + (68 << 10));
+        (void)lifeline_free(again);
+    }
     heir_close(&heir);
 }
 END_TEST
@@ -304,14 +355,16 @@ END_TEST
 START_TEST(test_ring_allocation_turns) {
     Lifeline *lifeline;
     uint64_t ring = (3 << 20) + (64 << 10);
+    uint64_t control =
+        lifeline_layout(1).objects + lifeline_layout(1).ring - lifeline_layout(1).writes;
 
     ck_assert_int_eq(lifeline_new(ring, 1, &lifeline), 0);
     lifeline_format(lifeline, BLOCK, BLOCK);
     ck_assert_uint_eq(lifeline->head, ring);
     ck_assert_int_eq(lifeline_back(lifeline, ring + 1), 0);
-    ck_assert_uint_eq(lifeline->backed_to, ring + (1 << 20));
+    ck_assert_uint_eq(lifeline->backed_to, ring + (64 << 10));
     ck_assert_int_eq(lifeline_back(lifeline, 2 * ring), 0);
-    ck_assert_uint_eq(allocated(lifeline->fd), lifeline->control_size + ring);
+    ck_assert_uint_eq(allocated(lifeline->fd), control + ring);
     ck_assert_uint_eq(lifeline->backed_to, 2 * ring);
     ck_assert_int_eq(lifeline_back(lifeline, 5 * ring), 0);
     ck_assert_uint_eq(lifeline->backed_to, 2 * ring);
@@ -322,7 +375,7 @@ START_TEST(test_ring_allocation_turns) {
                    &(LifelineHeader){.head = 9 * ring + 2345672, .tail = 9 * ring + 2345672},
                    9 * ring + 2345672);
     ck_assert_int_eq(lifeline_back(lifeline, 10 * ring + 2345672), 0);
-    ck_assert_uint_eq(allocated(lifeline->fd), lifeline->control_size + ring);
+    ck_assert_uint_eq(allocated(lifeline->fd), control + ring);
     (void)lifeline_free(lifeline);
 }
 END_TEST
@@ -343,7 +396,7 @@ static uint8_t *memory_copy(int fd, size_t *ret_size) {
 static void check_rescue_fails(const Heir *heir, uint64_t blocks) {
     LifelineRescue report;
 
-    ck_assert_int_eq(lifeline_memory_rescue(heir->fd, SLOTS, heir->volume.memory, &report),
+    ck_assert_int_eq(lifeline_memory_rescue(heir->fd, SLOTS, heir->volume.memory, NULL, &report),
                      -EUCLEAN);
     ck_assert_str_ne(report.text, "");
     ck_assert_uint_eq(report.blocks, blocks);
@@ -586,7 +639,7 @@ START_TEST(test_classes_done) {
     medium = block_memory_data(heir.volume.memory);
     heir.lifeline->header->classes_done = 1;
     heir_die(&heir);
-    ck_assert_int_eq(lifeline_memory_rescue(heir.fd, SLOTS, heir.volume.memory, &report), 0);
+    ck_assert_int_eq(lifeline_memory_rescue(heir.fd, SLOTS, heir.volume.memory, NULL, &report), 0);
     /* Block 0 is of class 0, which counts as written. */
     ck_assert_uint_eq(report.blocks, 3);
     ck_assert_uint_eq(report.records, 3);
@@ -612,7 +665,7 @@ START_TEST(test_settled_by_the_owner) {
         spoil_tables(&heir);
     }
     heir_die(&heir);
-    ck_assert_int_eq(lifeline_memory_rescue(heir.fd, SLOTS, heir.volume.memory, &report), 0);
+    ck_assert_int_eq(lifeline_memory_rescue(heir.fd, SLOTS, heir.volume.memory, NULL, &report), 0);
     ck_assert_uint_eq(report.records, 10);
     ck_assert_uint_eq(report.bytes, heir.lsn[10] - heir.lsn[0]);
     volume_check_medium(&heir.volume);
@@ -636,9 +689,9 @@ START_TEST(test_rescue_write_error) {
     heir_open(&heir, 10);
     heir_die(&heir);
     ck_assert_int_eq(block_fault_new(heir.volume.memory, &faults, &device), 0);
-    ck_assert_int_eq(lifeline_memory_rescue(heir.fd, SLOTS, device, &report), -EIO);
+    ck_assert_int_eq(lifeline_memory_rescue(heir.fd, SLOTS, device, NULL, &report), -EIO);
     ck_assert_str_ne(report.text, "");
-    ck_assert_int_eq(lifeline_memory_rescue(heir.fd, SLOTS, device, &report), 0);
+    ck_assert_int_eq(lifeline_memory_rescue(heir.fd, SLOTS, device, NULL, &report), 0);
     volume_check_medium(&heir.volume);
     (void)block_free(device);
     heir_close(&heir);
@@ -768,6 +821,7 @@ static Suite *takeover_suite(void) {
     tcase_add_test(cases, test_not_a_lifeline);
     tcase_add_test(cases, test_ring_too_small);
     tcase_add_test(cases, test_ring_allocation);
+    tcase_add_test(cases, test_object_allocation);
     tcase_add_test(cases, test_ring_allocation_turns);
     tcase_add_test(cases, test_bad_header);
     tcase_add_loop_test(cases, test_bad_record, 0, 10);

@@ -337,18 +337,31 @@ START_TEST(arena_arguments) {
 }
 END_TEST
 
-/* A slot's memory exists from its first use on, and not before. */
+/* A slot's memory exists from its first use on, as much as was asked for, and not before. */
 START_TEST(arena_allocation) {
     _cleanup_(arena_freep) Arena *arena = NULL;
-    ArenaSlot slot;
+    ArenaSlot slot, landing;
     struct stat st;
 
     ck_assert_int_eq(arena_new("berth-test", 1, 2, 80, true, &arena), 0);
     ck_assert_int_eq(fstat(arena_fd(arena), &st), 0);
     ck_assert_int_eq(st.st_blocks, 0);
+    ck_assert_int_eq(arena_slot_get(arena, ARENA_SMALL + 1, false, &slot), 0);
+    ck_assert_uint_eq(slot.length, FS_IO_MAX);
+    ck_assert_int_eq(fstat(arena_fd(arena), &st), 0);
+    ck_assert_int_ge(st.st_blocks, (ARENA_SMALL + 4096) / 512);
+    ck_assert_int_lt(st.st_blocks, 2 * ARENA_SMALL / 512);
+    arena_slot_put(arena, &slot);
     ck_assert_int_eq(arena_slot_get(arena, FS_IO_MAX, false, &slot), 0);
     ck_assert_int_eq(fstat(arena_fd(arena), &st), 0);
     ck_assert_int_eq(st.st_blocks, FS_IO_MAX / 512);
+    ck_assert_int_eq(arena_slot_get_landing(arena, &landing), 0);
+    ck_assert_uint_eq(landing.length, FS_IO_MAX);
+    ck_assert_int_eq(fstat(arena_fd(arena), &st), 0);
+    ck_assert_int_eq(st.st_blocks, (FS_IO_MAX + ARENA_SMALL) / 512);
+    memset(landing.data, 'x', FS_IO_MAX); /* the rest comes when it is touched */
+    ck_assert_int_eq(fstat(arena_fd(arena), &st), 0);
+    ck_assert_int_eq(st.st_blocks, 2 * FS_IO_MAX / 512);
 }
 END_TEST
 

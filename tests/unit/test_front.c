@@ -399,7 +399,7 @@ typedef struct FakeDaemon FakeDaemon;
 typedef bool Answer(FakeDaemon *fake, const FSRequest *request, FSResponse *response);
 struct FakeDaemon {
     Front *front;
-    Channel *channel;
+    Transport *transport;
     Answer *answer;
     pthread_t thread;
     uint64_t number;
@@ -414,7 +414,7 @@ static void *fake_daemon(void *arg) {
     int n;
 
     ck_assert_ptr_nonnull(buf);
-    while ((n = channel_receive(fake->channel, buf, FS_MESSAGE_MAX)) > 0) {
+    while ((n = transport_receive(fake->transport, buf, FS_MESSAGE_MAX)) > 0) {
         FSResponse response = {0};
         FSRequest request;
 
@@ -430,19 +430,31 @@ static void *fake_daemon(void *arg) {
         response.number = ++fake->number;
         if (fake->answer(fake, &request, &response)) {
             n = fs_response_encode(&response, buf, FS_MESSAGE_MAX);
-            if (n < 0 || channel_send(fake->channel, buf, (size_t)n) < 0) {
+            if (n < 0 || transport_send(fake->transport, buf, (size_t)n) < 0) {
                 break;
             }
         }
     }
-    channel_shutdown(fake->channel);
+    transport_shutdown(fake->transport);
     return NULL;
 }
 
+static void make_rings(Transport *front, Transport *daemon) {
+    int fds[HELLO_RING_FDS], theirs[HELLO_RING_FDS];
+
+    ck_assert_int_eq(transport_ring_offer(front, PENDING_TOTAL, fds), 0);
+    for (size_t i = 0; i < HELLO_RING_FDS; i++) {
+        theirs[i] = dup(fds[i]);
+        ck_assert_int_ge(theirs[i], 0);
+    }
+    transport_ring_settle(front, true);
+    ck_assert_int_eq(transport_ring_accept(daemon, PENDING_TOTAL, theirs), 0);
+}
+
 /* On the heap: a Front is large. */
-static Front *front_with(FakeDaemon *fake, Answer *answer) {
+static Front *front_over(FakeDaemon *fake, Answer *answer, bool ring) {
     Front *front = calloc(1, sizeof(*front));
-    Channel *channel = NULL;
+    Channel *channel = NULL, *peer = NULL;
     int peer_fd;
 
     ck_assert_ptr_nonnull(front);
@@ -460,19 +472,26 @@ static Front *front_with(FakeDaemon *fake, Answer *answer) {
     ck_assert_int_eq(channel_pair(&channel, &peer_fd), 0);
     ck_assert_int_eq(transport_new(channel, &front->daemon->transport), 0);
     *fake = (FakeDaemon){.front = front, .answer = answer};
-    ck_assert_int_eq(channel_new(peer_fd, &fake->channel), 0);
+    ck_assert_int_eq(channel_new(peer_fd, &peer), 0);
+    ck_assert_int_eq(transport_new(peer, &fake->transport), 0);
+    if (ring) {
+        make_rings(front->daemon->transport, fake->transport);
+    }
     pending_set_daemon(&front->pending, front->daemon);
     ck_assert_int_eq(pthread_create(&fake->thread, NULL, fake_daemon, fake), 0);
-    ck_assert_int_eq(thread_start(&front->daemon->replier, replies_thread, front->daemon), 0);
-    front->daemon->replier_started = true;
+    ck_assert_int_eq(replies_start(front->daemon), 0);
     return front;
+}
+
+static Front *front_with(FakeDaemon *fake, Answer *answer) {
+    return front_over(fake, answer, false);
 }
 
 static void front_end(Front *front, FakeDaemon *fake) {
     atomic_store(&front->closing, true);
     transport_shutdown(front->daemon->transport);
     pthread_join(fake->thread, NULL);
-    channel_free(fake->channel);
+    transport_free(fake->transport);
     front->daemon = daemon_free(front->daemon);
     fences_done(&front->fences);
     arena_free(front->arena_in);
@@ -512,7 +531,7 @@ static bool answer_twice(FakeDaemon *fake, const FSRequest *request, FSResponse 
     int n = buf == NULL ? -1 : fs_response_encode(response, buf, FS_MESSAGE_MAX);
 
     if (n > 0) {
-        (void)channel_send(fake->channel, buf, (size_t)n);
+        (void)transport_send(fake->transport, buf, (size_t)n);
     }
     response->number = ++fake->number;
     return true;
@@ -536,12 +555,12 @@ static bool answer_another_type(FakeDaemon *fake, const FSRequest *request, FSRe
 }
 
 static bool answer_with_rubbish(FakeDaemon *fake, const FSRequest *request, FSResponse *response) {
-    (void)channel_send(fake->channel, "not a message at all", 20);
+    (void)transport_send(fake->transport, "not a message at all", 20);
     return false;
 }
 
 static bool answer_nothing(FakeDaemon *fake, const FSRequest *request, FSResponse *response) {
-    channel_shutdown(fake->channel);
+    transport_shutdown(fake->transport);
     return false;
 }
 
@@ -642,6 +661,76 @@ START_TEST(grants_come_before_the_reply) {
 }
 END_TEST
 
+/* ---- the receiver in the replier's place ---- */
+
+/* As the receiver asks for the kernel: the one request in flight, over a ring. */
+static int ask(Front *front, Finished *finished) {
+    Pending *pending = pending_get(front, FS_MSG_SYNC, finish_noting);
+
+    finished->done = false;
+    pending->context = finished;
+    pending->fuse = (struct fuse_req *)finished; /* only asked whether there is one */
+    pending_start(front, pending);
+    pthread_mutex_lock(&finished->lock);
+    while (!finished->done) {
+        pthread_cond_wait(&finished->changed, &finished->lock);
+    }
+    pthread_mutex_unlock(&finished->lock);
+    return finished->result;
+}
+
+static bool answer_now_and_then_late(FakeDaemon *fake, const FSRequest *request,
+                                     FSResponse *response) {
+    if (fake->received % 7 == 0) {
+        usleep(400); /* longer than any look */
+    }
+    return true;
+}
+
+START_TEST(asking_is_answered) {
+    Finished finished = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    FakeDaemon fake;
+    Front *front = front_over(&fake, _i == 0 ? answer_plainly : answer_now_and_then_late, true);
+
+    for (unsigned i = 0; i < 4000; i++) {
+        ck_assert_int_eq(ask(front, &finished), 0);
+        if (i % 5 == 0) { /* the keeper's own come in between, and are the replier's */
+            ck_assert_int_eq(call(front, FS_MSG_SYNC), 0);
+        }
+    }
+    front_end(front, &fake);
+}
+END_TEST
+
+/* Whoever finds the rule broken: the daemon is ended, nothing hangs. The first bad answer may come
+ * after many good ones, so that it is not always the replier that meets it. */
+static Answer *bad_answer;
+static bool answer_badly_later(FakeDaemon *fake, const FSRequest *request, FSResponse *response) {
+    return fake->received % 50 != 0 || bad_answer(fake, request, response);
+}
+
+START_TEST(asking_survives_a_bad_daemon) {
+    Answer *const bad[] = {answer_another_request, answer_another_type,    answer_with_rubbish,
+                           answer_nothing,         answer_with_old_number, answer_twice};
+    Finished finished = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    FakeDaemon fake;
+    Front *front;
+    int r = 0;
+
+    log_set_sink(NULL, NULL);
+    bad_answer = bad[_i % (int)ARRAY_SIZE(bad)];
+    front = front_over(&fake, answer_badly_later, true);
+    for (unsigned i = 0; i < 60 && r == 0; i++) {
+        r = ask(front, &finished);
+    }
+    ck_assert_int_eq(r, -EIO);
+    pthread_join(front->daemon->replier, NULL);
+    front->daemon->replier_started = false;
+    ck_assert_int_eq(ask(front, &finished), -EIO);
+    front_end(front, &fake);
+}
+END_TEST
+
 static Suite *front_suite(void) {
     Suite *suite = suite_create("front");
     TCase *options = tcase_create("options"), *nodes = tcase_create("nodes");
@@ -668,6 +757,8 @@ static Suite *front_suite(void) {
     tcase_add_loop_test(pending, pending_survives_a_bad_daemon, 0, 4);
     tcase_add_loop_test(pending, pending_takes_an_answer_once, 0, 2);
     tcase_add_test(pending, grants_come_before_the_reply);
+    tcase_add_loop_test(pending, asking_is_answered, 0, 2);
+    tcase_add_loop_test(pending, asking_survives_a_bad_daemon, 0, 60);
     suite_add_tcase(suite, options);
     suite_add_tcase(suite, nodes);
     suite_add_tcase(suite, response);

@@ -522,6 +522,87 @@ START_TEST(a_full_volume_says_so) {
 }
 END_TEST
 
+/* ---- ._NAME ---- */
+
+#define DOUBLE_MOST 400u
+
+/* A header with these entries (id, offset, length), whose bytes are all `filling`. */
+static uint32_t double_header(uint8_t bytes[DOUBLE_MOST], uint32_t magic, unsigned count,
+                              const uint32_t entries[][3], uint8_t filling) {
+    be32 word = be32_make(magic);
+    be16 number = be16_make((uint16_t)count);
+
+    memset(bytes, filling, DOUBLE_MOST);
+    memcpy(bytes, &word, 4);
+    word = be32_make(0x00020000);
+    memcpy(bytes + 4, &word, 4);
+    memcpy(bytes + 24, &number, 2);
+    for (unsigned i = 0; i < MIN(count, 3u); i++) {
+        for (unsigned n = 0; n < 3; n++) {
+            word = be32_make(entries[i][n]);
+            memcpy(bytes + 26 + i * 12 + n * 4, &word, 4);
+        }
+    }
+    return DOUBLE_MOST;
+}
+
+START_TEST(headers_are_taken_apart) {
+    static const struct {
+        uint32_t magic;
+        unsigned count;
+        uint32_t entries[3][3];
+        int result;
+    } cases[] = {
+        {0x00051607, 2, {{9, 50, 32}, {2, 82, 318}}, 0},
+        {0x00051607, 2, {{2, 150, 250}, {9, 100, 50}}, 0},
+        {0x00051607, 1, {{2, 38, 362}}, 0},
+        {0x00051607, 3, {{9, 62, 16}, {4, 94, 6}, {2, 100, UINT32_MAX}}, 0},
+        {0x00051600, 2, {{9, 50, 32}, {2, 82, 318}}, -EINVAL},
+        {0x00051607, 2, {{9, 50, 32}, {2, 81, 318}}, -EINVAL}, /* in each other */
+        {0x00051607, 2, {{2, 50, 32}, {9, 82, 318}}, -EINVAL}, /* the fork is not last */
+        {0x00051607, 2, {{2, 50, 32}, {2, 82, 318}}, -EINVAL}, /* two forks */
+        {0x00051607, 3, {{9, 62, 32}, {9, 94, 32}, {2, 126, 1}}, -EINVAL},
+        {0x00051607, 2, {{9, 390, 32}, {2, 430, 1}}, -EINVAL}, /* not in this write */
+        {0x00051607, 2, {{9, UINT32_MAX, 32}, {2, 82, 318}}, -EINVAL},
+        {0x00051607, 2, {{4, UINT32_MAX, UINT32_MAX}, {2, 82, 318}}, -EINVAL},
+        {0x00051607, 2, {{9, 50, 32}, {2, 65537, 318}}, -EINVAL},
+        {0x00051607, 1, {{2, 37, 318}}, -EINVAL}, /* in the header */
+        {0x00051607, 1, {{9, 50, 32}}, -EINVAL},  /* bytes behind it that are nobody's */
+        {0x00051607, 33, {{2, 82, 318}}, -EINVAL},
+        {0x00051607, 65535, {{2, 82, 318}}, -EINVAL},
+        {0x00051607, 0, {{0}}, -EINVAL},
+    };
+
+    image_create(1 << 20, 512);
+    mount_image("appledouble");
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        uint8_t bytes[DOUBLE_MOST];
+        char name[20], double_name[20];
+        int64_t file, id;
+        uint32_t length = double_header(bytes, cases[i].magic, cases[i].count, cases[i].entries, 7);
+        int r;
+
+        (void)snprintf(name, sizeof(name), "case %zu", i);
+        (void)snprintf(double_name, sizeof(double_name), "._case %zu", i);
+        file = make(name, FS_TYPE_FILE);
+        ck_assert_int_eq(resolve(double_name), -ENOENT);
+        id = make(double_name, FS_TYPE_FILE);
+        ck_assert_int_eq(id, file | INT64_C(3) << 32);
+        ck_assert_int_eq(resolve(double_name), id);
+        r = write_at((uint64_t)id, 0, bytes, length);
+        ck_assert_msg(r == (cases[i].result < 0 ? cases[i].result : (int)length), "case %zu: %d", i,
+                      r);
+        r = get_xattr((uint64_t)file, RESOURCE);
+        ck_assert_int_eq(r, cases[i].result < 0
+                                ? -ENODATA
+                                : (int)(length - cases[i].entries[cases[i].count - 1][1]) +
+                                      (i == 1 ? 100 - 150 : 0));
+    }
+    ck_assert_int_eq(unmount_image(), 0);
+    hfs_clean("with forks of several kinds");
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("hfs");
     TCase *tc = tcase_create("hfs");
@@ -544,6 +625,7 @@ int main(void) {
     tcase_add_test(tc, listings_survive_changes);
     tcase_add_test(tc, forks_in_many_pieces);
     tcase_add_test(tc, a_full_volume_says_so);
+    tcase_add_test(tc, headers_are_taken_apart);
     suite_add_tcase(suite, tc);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Random operations on an HFS volume, held against a model of the tree of files with both
- * forks: with cold caches (every body restarts), with bodies that fail at any of their writes and
- * must then have changed nothing, with names that differ in case and accents only; and by a
- * daemon that dies all the time, and whose successors go on (recover_peer.h). The checker
- * looks at the volume at each unmount.
+ * forks, the resource fork as an attribute and as a file that may be held when its own is gone:
+ * with cold caches (every body restarts), with bodies that fail at any of their writes and must
+ * then have changed nothing, with names that differ in case and accents only; and by a daemon that
+ * dies all the time, and whose successors go on (recover_peer.h). The checker looks at the volume
+ * at each unmount.
  */
 #include "hfs_support.h"
 #include "recover_peer.h"
 
 #define OBJECTS 70u
 #define SIZE_MAX_FILE 40000u
+#define FORK_MAX 3000u
+#define HELD 6u
 #define RESOURCE "user.com.apple.ResourceFork"
 #define FINDER "user.com.apple.FinderInfo"
 
@@ -21,11 +24,20 @@ typedef struct Object {
     uint64_t id;
     uint32_t size, resource_size;
     uint8_t info;
+    bool fork_shown; /* looked up, and not let go of */
     uint8_t *data;
-    uint8_t resource[3000];
+    uint8_t resource[FORK_MAX];
 } Object;
 
+/* A fork that is held while its file has been removed. */
+typedef struct Held {
+    uint64_t id; /* 0: none */
+    uint32_t size;
+    uint8_t bytes[FORK_MAX];
+} Held;
+
 static Object objects[OBJECTS];
+static Held held[HELD];
 static uint64_t random_state;
 
 static uint32_t random_below(uint32_t limit) {
@@ -220,7 +232,7 @@ static void do_xattr(void) {
         expect(r, 0, "Finder info", i);
         objects[i].info = r == 0 ? value : objects[i].info;
     } else {
-        static uint8_t bytes[3000];
+        static uint8_t bytes[FORK_MAX];
         uint32_t size = random_below(sizeof(bytes));
 
         for (uint32_t n = 0; n < size; n++) {
@@ -233,6 +245,122 @@ static void do_xattr(void) {
             objects[i].resource_size = size;
         }
     }
+}
+
+/* ---- forks as files ---- */
+
+static uint64_t fork_id(unsigned i) {
+    return objects[i].id | UINT64_C(1) << 32;
+}
+
+static uint64_t fork_list(unsigned dir) {
+    ck_assert_int_eq(lookup(objects[dir].id, "..namedfork"), 0);
+    ck_assert_uint_eq(response.attr.file_id, objects[dir].id | UINT64_C(2) << 32);
+    return response.attr.file_id;
+}
+
+/* In the model. */
+static void fork_put(uint8_t *fork, uint32_t *size, uint32_t offset, const uint8_t *bytes,
+                     uint32_t length) {
+    if (offset > *size) {
+        memset(fork + *size, 0, offset - *size);
+    }
+    memcpy(fork + offset, bytes, length);
+    *size = MAX(*size, offset + length);
+}
+
+static void fork_change(uint64_t id, uint8_t *fork, uint32_t *size, unsigned object) {
+    uint32_t offset = random_below(FORK_MAX - 1), length = 1 + random_below(FORK_MAX - offset);
+    uint8_t bytes[FORK_MAX];
+    int r;
+
+    if (random_below(4) == 0) {
+        r = set_size(id, offset);
+        expect(r, 0, "cutting the fork", object);
+        if (r == 0 && offset > *size) {
+            memset(fork + *size, 0, offset - *size);
+        }
+        *size = r == 0 ? offset : *size;
+        return;
+    }
+    for (uint32_t n = 0; n < length; n++) {
+        bytes[n] = (uint8_t)random_below(256);
+    }
+    r = write_at(id, offset, bytes, length);
+    expect(r, (int)length, "writing the fork", object);
+    if (r < 0 && offset < *size) {
+        length = MIN(length, *size - offset); /* as in do_write() */
+        ck_assert_int_eq(write_at(id, offset, bytes, length), (int)length);
+        r = (int)length;
+    }
+    if (r > 0) {
+        fork_put(fork, size, offset, bytes, length);
+    }
+}
+
+static void do_fork(void) {
+    unsigned i = random_object(false);
+    uint64_t fork_dir;
+    int r;
+
+    if (i == 0) {
+        return;
+    }
+    fork_dir = fork_list(objects[i].parent);
+    ck_assert_int_eq(lookup(fork_dir, objects[i].name), 0);
+    ck_assert_uint_eq(response.attr.file_id, fork_id(i));
+    ck_assert_uint_eq(response.attr.size, objects[i].resource_size);
+    objects[i].fork_shown = true;
+    if (random_below(8) > 0) {
+        fork_change(fork_id(i), objects[i].resource, &objects[i].resource_size, i);
+        return;
+    }
+    r = call((FSRequest){
+        .type = FS_MSG_DELETE_FILE, .file_id = fork_dir, .name = name_of(objects[i].name)});
+    expect(r, 0, "removing the fork", i);
+    objects[i].resource_size = r == 0 ? 0 : objects[i].resource_size;
+}
+
+static void held_check(const Held *fork) {
+    ck_assert_int_eq(read_at(fork->id, 0, FORK_MAX), (int)fork->size);
+    ck_assert_msg(fork->size == 0 || memcmp(response.data, fork->bytes, fork->size) == 0,
+                  "a held fork, %llu", (unsigned long long)fork->id);
+}
+
+static void do_held(void) {
+    Held *fork = &held[random_below(HELD)];
+
+    if (fork->id == 0) {
+        return;
+    }
+    held_check(fork);
+    if (random_below(4) == 0) {
+        evict(fork->id);
+        fork->id = 0;
+    } else {
+        fork_change(fork->id, fork->bytes, &fork->size, 0);
+    }
+}
+
+/* The file is gone: who has its fork may keep it. */
+static void let_go(unsigned i) {
+    Held *slot = &held[random_below(HELD)];
+    bool keep = !objects[i].directory && objects[i].fork_shown && slot->id == 0;
+
+    if (random_below(2) == 0) {
+        evict(objects[i].id);
+    }
+    if (keep) {
+        slot->id = fork_id(i);
+        slot->size = objects[i].resource_size;
+        memcpy(slot->bytes, objects[i].resource, slot->size);
+    } else if (!objects[i].directory && random_below(2) == 0) {
+        evict(fork_id(i));
+    }
+    if (random_below(4) == 0) {
+        evict(objects[i].id);
+    }
+    forget(i);
 }
 
 static void do_remove(void) {
@@ -248,10 +376,7 @@ static void do_remove(void) {
                          .name = name_of(objects[i].name)});
     expect(r, objects[i].directory && !is_empty(i) ? -ENOTEMPTY : 0, "remove", i);
     if (r == 0) {
-        if (random_below(2) == 0) {
-            evict(objects[i].id);
-        }
-        forget(i);
+        let_go(i);
     }
 }
 
@@ -291,7 +416,7 @@ static void do_rename(void) {
     expect(r, wanted, "rename", i);
     if (r == 0) {
         if (target != 0 && target != i) {
-            forget(target);
+            let_go(target);
         }
         objects[i].parent = dir;
         (void)snprintf(objects[i].name, sizeof(objects[i].name), "%s", name);
@@ -326,7 +451,7 @@ static void do_exchange(void) {
 
 static void compare_object(unsigned i) {
     const Object *object = &objects[i];
-    unsigned children = 0;
+    unsigned children = 0, forks = 0;
     int r;
 
     ck_assert_int_eq(lookup(objects[object->parent].id, object->name), 0);
@@ -335,8 +460,10 @@ static void compare_object(unsigned i) {
     if (object->directory) {
         for (unsigned n = 1; n < OBJECTS; n++) {
             children += objects[n].used && objects[n].parent == i;
+            forks += objects[n].used && objects[n].parent == i && objects[n].resource_size > 0;
         }
         ck_assert_int_eq(list(object->id, 600, NULL, NULL), (int)children);
+        ck_assert_int_eq(list(fork_list(i), 600, NULL, NULL), (int)forks);
         return;
     }
     ck_assert_uint_eq(response.attr.size, object->size);
@@ -359,10 +486,15 @@ static void compare_all(void) {
             compare_object(i);
         }
     }
+    for (unsigned i = 0; i < HELD; i++) {
+        if (held[i].id != 0) {
+            held_check(&held[i]);
+        }
+    }
 }
 
 static void any_operation(void) {
-    switch (random_below(10)) {
+    switch (random_below(13)) {
     case 0:
     case 1:
     case 2:
@@ -383,6 +515,13 @@ static void any_operation(void) {
         break;
     case 8:
         do_rename();
+        break;
+    case 9:
+    case 10:
+        do_fork();
+        break;
+    case 11:
+        do_held();
         break;
     default:
         do_exchange();
@@ -411,6 +550,7 @@ START_TEST(random_operations_match_a_model) {
     random_state = 1000 + (uint64_t)_i;
     image_create(6 << 20, block_sizes[_i % 3]);
     memset(objects, 0, sizeof(objects));
+    memset(held, 0, sizeof(held));
     objects[0] = (Object){.used = true, .directory = true, .id = FS_ROOT_ID};
     for (unsigned round = 0; round < 6; round++) {
         mount_image("");
@@ -419,6 +559,10 @@ START_TEST(random_operations_match_a_model) {
         }
         compare_all();
         ck_assert_int_eq(unmount_image(), 0);
+        memset(held, 0, sizeof(held));
+        for (unsigned i = 1; i < OBJECTS; i++) {
+            objects[i].fork_shown = false;
+        }
         hfs_clean("after a round");
     }
     mount_image("ro");
@@ -447,6 +591,7 @@ START_TEST(deaths_change_nothing) {
     random_state = 50 + (uint64_t)_i;
     image_create(6 << 20, _i % 2 == 0 ? 512 : 2048);
     memset(objects, 0, sizeof(objects));
+    memset(held, 0, sizeof(held));
     objects[0] = (Object){.used = true, .directory = true, .id = FS_ROOT_ID};
     injected = false;
     peer = (RecoverPeer){.options = "", .state = random_state, .death_range = 60};
@@ -461,6 +606,7 @@ START_TEST(deaths_change_nothing) {
     peer_live(&peer);
     peer_end(&peer, image);
     call_elsewhere = NULL;
+    memset(held, 0, sizeof(held));
     hfs_clean("after deaths");
     ck_assert_uint_gt(peer.deaths, 5);
     mount_image("ro");

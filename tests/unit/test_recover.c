@@ -535,7 +535,7 @@ static void check_rescue(uint64_t seed) {
 
     memcpy(copy, world->medium, sizeof(copy));
     ck_assert_int_eq(block_memory_new(sizeof(copy), BLOCK, copy, &device), 0);
-    ck_assert_int_eq(lifeline_memory_rescue(memory_fd, WORLD_SLOTS, device, &report), 0);
+    ck_assert_int_eq(lifeline_memory_rescue(memory_fd, WORLD_SLOTS, device, NULL, &report), 0);
     ck_assert_str_eq(report.text, "");
     compare_medium(copy, "rescue", seed);
 }

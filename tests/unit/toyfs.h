@@ -283,8 +283,9 @@ static inline int toy_map(FsInode *inode, uint64_t offset, uint32_t flags, FsExt
         return -EUCLEAN;
     }
     *ret =
-        (FsExtent){FS_EXTENT_DATA, (uint64_t)file->blocks[index] * TOY_BLOCK + offset % TOY_BLOCK,
-                   TOY_BLOCK - offset % TOY_BLOCK};
+        (FsExtent){.kind = FS_EXTENT_DATA,
+                   .device_offset = (uint64_t)file->blocks[index] * TOY_BLOCK + offset % TOY_BLOCK,
+                   .length = TOY_BLOCK - offset % TOY_BLOCK};
     return 0;
 }
 

@@ -39,30 +39,41 @@ typedef struct AttrChange {
     int64_t time_ns;
     const FsSetattr *set; /* NULL: only space is freed */
     bool cut;
+    bool renew;      /* hfs_fork_renew() */
     uint32_t keep;   /* blocks that stay */
     uint32_t groups; /* of extents that may go at once */
 } AttrChange;
 
 static int change_body(Txn *txn, void *arg) {
+    static const uint8_t no_info[HFS_FINDER_INFO_SIZE];
     const AttrChange *change = arg;
     HfsInode *inode = change->inode;
     HfsVolume *volume = hfs_inode_volume(inode);
+    HfsForkIndex index = hfs_stream(inode);
     HfsRecord record;
     int r = hfs_inode_record_get(inode, txn, &record);
 
     if (r == 0 && change->cut) {
-        HfsFork *fork = &inode->forks[HFS_DATA];
+        HfsFork *fork = &hfs_object(inode)->forks[index];
 
-        r = hfs_fork_cut(txn, volume, fork, inode->cnid, HFS_FORK_DATA, change->keep,
+        r = hfs_fork_cut(txn, volume, fork, inode->cnid, hfs_fork_kind(index), change->keep,
                          change->groups);
-        hfs_record_set_fork(volume, &record, HFS_DATA, fork);
+        hfs_record_set_fork(volume, &record, index, fork);
+    }
+    if (r == 0 && inode->face == HFS_FACE_DOUBLE && change->set != NULL &&
+        change->set->mask & FS_SET_SIZE && change->set->size == 0) {
+        hfs_finder_set(&record, no_info);
+        r = hfs_double_cleared(txn, inode);
+    }
+    if (r == 0 && change->renew && change->set != NULL) {
+        r = hfs_fork_renew(txn, hfs_object(inode));
     }
     if (r < 0) {
         return r;
     }
     if (change->set != NULL) {
         if (change->set->mask & FS_SET_SIZE) {
-            record.file.data_size = be32_make((uint32_t)change->set->size);
+            hfs_record_set_size(&record, index, hfs_stream_offset(inode, change->set->size));
             record.file.modified = hfs_time_encode(change->time_ns, volume->time_offset_ns);
         }
         hfs_record_apply(volume, change->set, &record);
@@ -72,17 +83,18 @@ static int change_body(Txn *txn, void *arg) {
 }
 
 /* The size first; what is not freed with it follows. */
-static int shrink(HfsInode *inode, const FsCall *call, const FsSetattr *set) {
+static int shrink(HfsInode *inode, const FsCall *call, const FsSetattr *set, bool renew) {
     HfsVolume *volume = hfs_inode_volume(inode);
-    const HfsFork *fork = &inode->forks[HFS_DATA];
+    const HfsFork *fork = &hfs_object(inode)->forks[hfs_stream(inode)];
     AttrChange change = {.inode = inode,
                          .time_ns = call->time_ns,
                          .set = set,
                          .cut = true,
-                         .keep = hfs_blocks_for(volume, set->size),
+                         .renew = renew,
+                         .keep = hfs_blocks_for(volume, hfs_stream_offset(inode, set->size)),
                          .groups = CUT_STEP};
     const TxnReply *reply = call->reply;
-    int r = hfs_inode_fork(inode, HFS_DATA);
+    int r = hfs_inode_fork(inode, hfs_stream(inode));
 
     if (r == 0 && fork->blocks < change.keep) {
         return report_corrupt(volume->base.reporter, true, "catalog record", inode->cnid,
@@ -129,7 +141,7 @@ int hfs_setattr(FsInode *base, const FsCall *call, const FsSetattr *set) {
     HfsInode *inode = hfs_inode(base);
     AttrChange change = {.inode = inode, .time_ns = call->time_ns, .set = set};
 
-    if ((set->mask & FS_SET_UID && set->uid != base->attr.uid) ||
+    if (inode->face == HFS_FACE_LIST || (set->mask & FS_SET_UID && set->uid != base->attr.uid) ||
         (set->mask & FS_SET_GID && set->gid != base->attr.gid) ||
         (set->mask & FS_SET_MODE && set->mode & 07000)) {
         return -EPERM;
@@ -139,9 +151,15 @@ int hfs_setattr(FsInode *base, const FsCall *call, const FsSetattr *set) {
             return -EISDIR;
         }
         return set->size > base->attr.size ? grow(inode, call, set->size, set)
-                                           : shrink(inode, call, set);
+                                           : shrink(inode, call, set, false);
     }
     return txn_run(base->fs->cache, call->reply, change_body, &change);
+}
+
+int hfs_stream_empty(HfsInode *inode, const FsCall *call) {
+    const FsSetattr set = {.mask = FS_SET_SIZE};
+
+    return shrink(inode, call, &set, true);
 }
 
 int hfs_fallocate(FsInode *base, const FsCall *call, uint32_t mode, uint64_t offset,

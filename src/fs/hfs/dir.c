@@ -12,6 +12,7 @@
 #include "types.h"
 
 #define COOKIE_PLACES 3u
+#define COOKIE_DOUBLE (UINT64_C(1) << 60) /* and behind the next entry's ._NAME */
 
 static uint64_t cookie_make(const HfsKey *key, uint32_t cnid) {
     uint64_t cookie = 0;
@@ -56,6 +57,14 @@ static void entry_fill(HfsVolume *volume, const HfsKey *key, const HfsRecord *re
     hfs_attr_fill(volume, record, &ret->attr);
 }
 
+/* The entry is the file's resource fork, or ._NAME. */
+static void entry_show_fork(HfsVolume *volume, const HfsRecord *record, HfsFace face,
+                            FsDirEntry *entry) {
+    hfs_fork_shown(volume);
+    entry->file_id = hfs_face_id(record->id, face);
+    hfs_face_attr(volume, record, face, &entry->attr);
+}
+
 int hfs_name_key(const HfsInode *dir, const FsName *name, HfsKey *ret) {
     const HfsVolume *volume = container_of(dir->base.fs, HfsVolume, base);
     unsigned length = 0;
@@ -67,6 +76,24 @@ int hfs_name_key(const HfsInode *dir, const FsName *name, HfsKey *ret) {
     return r;
 }
 
+/* An entry that is called so comes first: nothing on the volume shall be out of reach. */
+static bool is_list_name(const HfsInode *dir, const FsName *name) {
+    return dir->face == HFS_FACE_NONE &&
+           !container_of(dir->base.fs, HfsVolume, base)->appledouble &&
+           name->length == strlen(HFS_LIST_NAME) &&
+           memcmp(name->text, HFS_LIST_NAME, name->length) == 0;
+}
+
+static int double_lookup(HfsInode *dir, const FsName *name, FsEntry *ret) {
+    HfsRecord record;
+    int r = hfs_double_find(dir, name, ret, &record);
+
+    return r == 0 && hfs_double_empty(&record) &&
+                   !hfs_double_created(hfs_inode_volume(dir), record.id)
+               ? -ENOENT
+               : r;
+}
+
 int hfs_lookup(FsInode *base, const FsName *name, FsEntry *ret) {
     HfsInode *dir = hfs_inode(base);
     HfsVolume *volume = hfs_inode_volume(dir);
@@ -75,10 +102,20 @@ int hfs_lookup(FsInode *base, const FsName *name, FsEntry *ret) {
     HfsRecord record;
     int length, r = hfs_name_key(dir, name, &key);
 
+    if (r < 0 && double_lookup(dir, name, ret) == 0) {
+        return 0;
+    }
     if (r < 0) {
         return r == -EILSEQ || r == -EINVAL ? -ENOENT : r; /* no file can be called so */
     }
     r = hfs_catalog_find(volume, NULL, &key, &record, &stored);
+    if (r == -ENOENT && volume->appledouble) {
+        return double_lookup(dir, name, ret);
+    }
+    if (r == -ENOENT && is_list_name(dir, name)) {
+        *ret = (FsEntry){.file_id = hfs_face_id(dir->cnid, HFS_FACE_LIST), .exact = true};
+        return 0;
+    }
     if (r < 0) {
         return r;
     }
@@ -95,6 +132,13 @@ int hfs_lookup(FsInode *base, const FsName *name, FsEntry *ret) {
     };
     if (base->fs->options.case_exact && !ret->exact) {
         return -ENOENT;
+    }
+    if (dir->face == HFS_FACE_LIST) {
+        if (record.type != HFS_RECORD_FILE) {
+            return -ENOENT;
+        }
+        hfs_fork_shown(volume);
+        ret->file_id = hfs_face_id(record.id, HFS_FACE_FORK);
     }
     hfs_place_note(volume, record.id, &stored);
     return 0;
@@ -156,15 +200,27 @@ static int resume(HfsWalk *walk, uint64_t cookie) {
     return resume_by_search(walk, cookie);
 }
 
+/* ._NAME, before NAME: who removes all that is listed finds both. */
+static int emit_double(HfsVolume *volume, const HfsRecord *record, FsDirEntry entry,
+                       uint64_t cookie, FsDirEmit *emit) {
+    entry.name -= 2;
+    entry.name_length += 2;
+    entry.cookie = cookie;
+    entry_show_fork(volume, record, HFS_FACE_DOUBLE, &entry);
+    return fs_dir_emit(emit, &entry);
+}
+
 int hfs_readdir(FsInode *base, uint64_t cookie, FsDirEmit *emit) {
     HfsInode *dir = hfs_inode(base);
     HfsVolume *volume = hfs_inode_volume(dir);
-    char text[HFS_NAME_UTF8_BYTES];
+    char text[2 + HFS_NAME_UTF8_BYTES] = "._";
+    bool double_given = cookie & COOKIE_DOUBLE;
     HfsRecord record;
     HfsWalk walk;
     HfsKey key;
     int r = hfs_walk_init(&walk, volume, dir->cnid);
 
+    cookie &= ~COOKIE_DOUBLE;
     if (r == 0) {
         r = resume(&walk, cookie);
     }
@@ -172,7 +228,21 @@ int hfs_readdir(FsInode *base, uint64_t cookie, FsDirEmit *emit) {
         FsDirEntry entry;
 
         hfs_place_note(volume, record.id, &key);
-        entry_fill(volume, &key, &record, text, &entry);
+        entry_fill(volume, &key, &record, text + 2, &entry);
+        if (!double_given && hfs_double_listed(volume, &key, &record)) {
+            r = emit_double(volume, &record, entry, cookie | COOKIE_DOUBLE, emit);
+            if (r != 0) {
+                break;
+            }
+        }
+        double_given = false;
+        cookie = entry.cookie;
+        if (dir->face == HFS_FACE_LIST) {
+            if (record.type != HFS_RECORD_FILE || be32_get(record.file.resource_size) == 0) {
+                continue;
+            }
+            entry_show_fork(volume, &record, HFS_FACE_FORK, &entry);
+        }
         r = fs_dir_emit(emit, &entry);
     }
     hfs_walk_done(&walk);
@@ -182,6 +252,10 @@ int hfs_readdir(FsInode *base, uint64_t cookie, FsDirEmit *emit) {
 int hfs_parent(FsInode *dir, uint64_t *ret_file_id) {
     uint32_t parent = hfs_inode(dir)->key.parent;
 
+    if (hfs_inode(dir)->face != HFS_FACE_NONE) {
+        *ret_file_id = dir->file_id & ~HFS_FACE_BITS;
+        return 0;
+    }
     *ret_file_id = dir->file_id == FS_ROOT_ID ? FS_ROOT_ID : hfs_file_id(parent);
     return 0;
 }

@@ -66,6 +66,9 @@ static int orphan_check(void *arg, uint64_t file_id, TxnObjectKind kind, const v
     HfsRecord record;
 
     (void)arg;
+    if (kind == TXN_OBJECT_ALIAS) {
+        return !hfs_fork_kept_sound(file_id, length);
+    }
     return kind != TXN_OBJECT_ORPHAN || file_id < HFS_CNID_FIRST_USER || file_id > UINT32_MAX ||
            length == 0 || hfs_record_decode(blob, length, file_id, &record, NULL) < 0 ||
            record.id != file_id ||
@@ -84,14 +87,25 @@ static int orphan_put(Txn *txn, const HfsRecord *record) {
                           directory ? sizeof(record->dir) : sizeof(record->file));
 }
 
+static bool same_key(const HfsKey *a, const HfsKey *b) {
+    return a->parent == b->parent && a->length == b->length &&
+           memcmp(a->name, b->name, a->length) == 0;
+}
+
+/* Who holds the lock of a face only may find the object renamed or unlinked meanwhile. */
 int hfs_inode_record_get(HfsInode *inode, Txn *txn, HfsRecord *ret) {
     HfsVolume *volume = hfs_inode_volume(inode);
+    HfsKey key;
     int r;
 
-    if (inode->base.attr.nlink == 0) {
-        return orphan_get(volume, inode->cnid, ret);
-    }
-    r = hfs_catalog_find(volume, txn, &inode->key, ret, NULL);
+    inode = hfs_object(inode);
+    do {
+        key = inode->key;
+        if (inode->base.attr.nlink == 0) {
+            return orphan_get(volume, inode->cnid, ret);
+        }
+        r = hfs_catalog_find(volume, txn, &key, ret, NULL);
+    } while (txn == NULL && (inode->base.attr.nlink == 0 || !same_key(&key, &inode->key)));
     if (r == -ENOENT || (r == 0 && ((ret->type != HFS_RECORD_DIR && ret->type != HFS_RECORD_FILE) ||
                                     ret->id != inode->cnid))) {
         r = report_corrupt(volume->base.reporter, txn != NULL, "catalog", inode->cnid, "key",
@@ -102,15 +116,23 @@ int hfs_inode_record_get(HfsInode *inode, Txn *txn, HfsRecord *ret) {
 
 int hfs_inode_record_put(Txn *txn, HfsInode *inode, const HfsRecord *record) {
     HfsVolume *volume = hfs_inode_volume(inode);
-    FsAttr *attr = &inode->base.attr;
-    uint32_t nlink = attr->nlink;
-    int r = txn_save(txn, attr, sizeof(*attr));
+    FsAttr *attr;
+    uint32_t nlink;
+    int r;
 
+    inode = hfs_object(inode);
+    attr = &inode->base.attr;
+    nlink = attr->nlink;
+    r = txn_save(txn, attr, sizeof(*attr));
     if (r < 0) {
         return r;
     }
     hfs_attr_fill(volume, record, attr);
     attr->nlink = nlink;
+    r = hfs_faces_follow(txn, inode, record);
+    if (r < 0) {
+        return r;
+    }
     return nlink == 0 ? orphan_put(txn, record)
                       : hfs_catalog_update(txn, volume, &inode->key, record);
 }
@@ -128,11 +150,26 @@ int hfs_inode_unlinked(Txn *txn, HfsInode *victim) {
     }
     if (r == 0) {
         attr->nlink = 0;
+        r = hfs_fork_keep(txn, victim);
     }
-    return r;
+    return r == 0 ? hfs_faces_follow(txn, victim, NULL) : r;
 }
 
 /* ---- forks ---- */
+
+uint32_t hfs_record_size(const HfsRecord *record, HfsForkIndex index) {
+    return be32_get(index == HFS_DATA ? record->file.data_size : record->file.resource_size);
+}
+
+void hfs_record_set_size(HfsRecord *record, HfsForkIndex index, uint64_t size) {
+    be32 value = be32_make((uint32_t)MIN(size, (uint64_t)UINT32_MAX));
+
+    if (index == HFS_DATA) {
+        record->file.data_size = value;
+    } else {
+        record->file.resource_size = value;
+    }
+}
 
 static void record_fork(const HfsRecord *record, HfsForkIndex index,
                         HfsExtent ret[HFS_EXTENTS_IN_RECORD], uint64_t *ret_size) {
@@ -149,6 +186,7 @@ int hfs_inode_fork(HfsInode *inode, HfsForkIndex index) {
     uint64_t size;
     int r;
 
+    inode = hfs_object(inode);
     if (inode->forks[index].loaded) {
         return 0;
     }
@@ -190,6 +228,9 @@ int hfs_inode_load(FsInode *base, uint64_t position) {
     int r;
 
     (void)position; /* the id tells */
+    if (hfs_id_face(id) != HFS_FACE_NONE) {
+        return hfs_face_load(inode);
+    }
     if (id != FS_ROOT_ID && (id < HFS_CNID_FIRST_USER || id > UINT32_MAX)) {
         return -ESTALE;
     }
@@ -278,7 +319,13 @@ int hfs_inode_evict(FsInode *base) {
     HfsVolume *volume = hfs_inode_volume(inode);
     int r = 0;
 
-    if (base->attr.nlink == 0 && !volume->base.readonly) {
+    if (inode->face != HFS_FACE_NONE) {
+        return hfs_face_evict(inode);
+    }
+    if (base->attr.nlink == 0 && !volume->base.readonly && !inode->directory) {
+        r = hfs_fork_outlives(inode);
+    }
+    if (base->attr.nlink == 0 && !volume->base.readonly && r == 0) {
         for (unsigned i = 0; i < HFS_FORKS; i++) {
             hfs_alloc_release(volume, &inode->forks[i].reserved, 0);
             hfs_runs_truncate(&inode->forks[i].reserved, 0);
@@ -288,7 +335,7 @@ int hfs_inode_evict(FsInode *base) {
     for (unsigned i = 0; i < HFS_FORKS; i++) {
         hfs_fork_done(volume, &inode->forks[i]);
     }
-    return r;
+    return MIN(r, 0);
 }
 
 /* ---- orphans that nobody has in core ---- */

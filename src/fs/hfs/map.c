@@ -16,7 +16,7 @@
 int hfs_fork_extent(HfsInode *inode, HfsForkIndex index, uint64_t offset, uint32_t flags,
                     FsExtent *ret) {
     HfsVolume *volume = hfs_inode_volume(inode);
-    const HfsFork *fork = &inode->forks[index];
+    const HfsFork *fork = &hfs_object(inode)->forks[index];
     uint64_t wanted = offset / volume->mdb.block_size, inside = offset % volume->mdb.block_size;
     uint64_t start_byte, length, limit = volume->base.device->size;
     uint32_t start, count;
@@ -49,20 +49,28 @@ int hfs_fork_extent(HfsInode *inode, HfsForkIndex index, uint64_t offset, uint32
 int hfs_map(FsInode *base, uint64_t offset, uint32_t flags, FsExtent *ret) {
     HfsInode *inode = hfs_inode(base);
 
-    return inode->directory ? -EISDIR : hfs_fork_extent(inode, HFS_DATA, offset, flags, ret);
+    if (inode->face == HFS_FACE_DOUBLE && offset < inode->start) {
+        return hfs_double_map(inode, offset, ret);
+    }
+    offset = hfs_stream_offset(inode, offset);
+    return inode->directory ? -EISDIR
+                            : hfs_fork_extent(inode, hfs_stream(inode), offset, flags, ret);
 }
 
 int hfs_reserve(FsInode *base, uint64_t end) {
     HfsInode *inode = hfs_inode(base);
     HfsVolume *volume = hfs_inode_volume(inode);
-    HfsFork *fork = &inode->forks[HFS_DATA];
+    HfsFork *fork = &hfs_object(inode)->forks[hfs_stream(inode)];
     uint32_t need, have;
+    uint64_t size;
     int r;
 
+    end = hfs_stream_offset(inode, end);
+    size = hfs_stream_offset(inode, base->attr.size);
     if (end > HFS_FILE_SIZE_MAX) {
         return -EFBIG;
     }
-    r = hfs_inode_fork(inode, HFS_DATA);
+    r = hfs_inode_fork(inode, hfs_stream(inode));
     if (r < 0) {
         return r;
     }
@@ -71,10 +79,9 @@ int hfs_reserve(FsInode *base, uint64_t end) {
     if (need > HFS_BLOCKS_MAX) {
         return -ENOSPC;
     }
-    if (fork->blocks < hfs_blocks_for(volume, base->attr.size)) {
+    if (fork->blocks < hfs_blocks_for(volume, size)) {
         return report_corrupt(volume->base.reporter, true, "catalog record", inode->cnid,
-                              "logical length", base->attr.size, "only %u blocks are allocated",
-                              fork->blocks);
+                              "logical length", size, "only %u blocks are allocated", fork->blocks);
     }
     return need <= have
                ? 0
@@ -84,8 +91,8 @@ int hfs_reserve(FsInode *base, uint64_t end) {
 void hfs_unreserve(FsInode *base, uint64_t keep_end) {
     HfsInode *inode = hfs_inode(base);
     HfsVolume *volume = hfs_inode_volume(inode);
-    HfsFork *fork = &inode->forks[HFS_DATA];
-    uint64_t keep = div_ceil(keep_end, volume->mdb.block_size);
+    HfsFork *fork = &hfs_object(inode)->forks[hfs_stream(inode)];
+    uint64_t keep = div_ceil(hfs_stream_offset(inode, keep_end), volume->mdb.block_size);
     uint32_t from = keep > fork->blocks
                         ? (uint32_t)MIN(keep - fork->blocks, (uint64_t)fork->reserved.blocks)
                         : 0;
@@ -109,23 +116,23 @@ static int commit_body(Txn *txn, void *arg) {
     const Commit *commit = arg;
     HfsInode *inode = commit->inode;
     HfsVolume *volume = hfs_inode_volume(inode);
-    HfsFork *fork = &inode->forks[HFS_DATA];
+    HfsForkIndex index = hfs_stream(inode);
+    HfsFork *fork = &hfs_object(inode)->forks[index];
     HfsRecord record;
     int r = hfs_inode_record_get(inode, txn, &record);
 
     if (r == 0 && commit->join > 0) {
-        r = hfs_fork_append(txn, volume, fork, inode->cnid, HFS_FORK_DATA, commit->join);
+        r = hfs_fork_append(txn, volume, fork, inode->cnid, hfs_fork_kind(index), commit->join);
         if (r == 0) {
-            hfs_record_set_fork(volume, &record, HFS_DATA, fork);
+            hfs_record_set_fork(volume, &record, index, fork);
         }
     }
     if (r < 0) {
         return r;
     }
     if (commit->visible) {
-        uint64_t size = MAX(commit->size, (uint64_t)be32_get(record.file.data_size));
-
-        record.file.data_size = be32_make((uint32_t)size);
+        hfs_record_set_size(&record, index,
+                            MAX(commit->size, (uint64_t)hfs_record_size(&record, index)));
         record.file.modified = hfs_time_encode(commit->time_ns, volume->time_offset_ns);
         if (commit->set != NULL) {
             hfs_record_apply(volume, commit->set, &record);
@@ -148,7 +155,7 @@ static uint32_t blocks_in(const HfsRuns *runs, uint32_t pieces, uint32_t most) {
 /* Reserved blocks join until the fork has `need`; the last step carries the reply. */
 static int commit_run(const FsCall *call, Commit *commit, uint32_t need, bool visible) {
     HfsVolume *volume = hfs_inode_volume(commit->inode);
-    const HfsFork *fork = &commit->inode->forks[HFS_DATA];
+    const HfsFork *fork = &hfs_object(commit->inode)->forks[hfs_stream(commit->inode)];
     uint32_t pieces = JOIN_STEP;
 
     for (;;) {
@@ -172,7 +179,10 @@ static int commit_run(const FsCall *call, Commit *commit, uint32_t need, bool vi
 }
 
 int hfs_grow_commit(HfsInode *inode, const FsCall *call, uint64_t size, const FsSetattr *set) {
-    Commit commit = {.inode = inode, .size = size, .time_ns = call->time_ns, .set = set};
+    Commit commit = {.inode = inode, .time_ns = call->time_ns, .set = set};
+
+    size = hfs_stream_offset(inode, size);
+    commit.size = size;
 
     return commit_run(call, &commit, hfs_blocks_for(hfs_inode_volume(inode), size), true);
 }
@@ -182,7 +192,9 @@ int hfs_allocate_commit(HfsInode *inode, const FsCall *call, uint64_t end) {
     int r = hfs_reserve(&inode->base, end);
 
     if (r == 0) {
-        r = commit_run(call, &commit, hfs_blocks_for(hfs_inode_volume(inode), end), false);
+        r = commit_run(call, &commit,
+                       hfs_blocks_for(hfs_inode_volume(inode), hfs_stream_offset(inode, end)),
+                       false);
     }
     if (r < 0) {
         hfs_unreserve(&inode->base, inode->base.attr.size);

@@ -150,6 +150,15 @@ int hfs_create(FsInode *base, const FsCall *call, const FsName *name, const FsCr
     if (what->type != FS_TYPE_DIRECTORY && what->type != FS_TYPE_FILE) {
         return -EPERM;
     }
+    if (dir->face != HFS_FACE_NONE) {
+        return what->type == FS_TYPE_FILE ? -ENOENT : -EPERM; /* forks come with their files */
+    }
+    if (what->type == FS_TYPE_FILE) {
+        r = hfs_double_create(dir, call, name, what, ret);
+        if (r != -ENOENT) {
+            return r;
+        }
+    }
     r = hfs_name_key(dir, name, &create.key);
     if (r == 0) {
         r = txn_run(base->fs->cache, call->reply, create_body, &create);
@@ -216,9 +225,16 @@ int hfs_unlink(FsInode *base, const FsCall *call, const FsName *name, const FsEn
                FsInode *victim) {
     HfsInode *dir = hfs_inode(base);
     Unlink unlink = {.dir = dir, .victim = hfs_inode(victim), .call = call};
-    int r = hfs_entry_check(dir, name, unlink.victim);
+    int r;
 
     (void)entry; /* the victim knows where it is */
+    if (unlink.victim->face == HFS_FACE_FORK || unlink.victim->face == HFS_FACE_DOUBLE) {
+        return hfs_fork_unlink(dir, call, name, unlink.victim);
+    }
+    if (unlink.victim->face != HFS_FACE_NONE) {
+        return -EPERM;
+    }
+    r = hfs_entry_check(dir, name, unlink.victim);
     if (r == 0 && unlink.victim->directory) {
         r = hfs_dir_check_empty(unlink.victim);
     }
@@ -227,6 +243,7 @@ int hfs_unlink(FsInode *base, const FsCall *call, const FsName *name, const FsEn
     }
     if (r == 0) {
         hfs_place_left(hfs_inode_volume(dir), unlink.victim->cnid, &unlink.victim->key);
+        hfs_fork_unlinked(unlink.victim);
     }
     return r;
 }

@@ -22,6 +22,7 @@ static const FileSystemOps hfs_ops = {
     .map = hfs_map,
     .reserve = hfs_reserve,
     .unreserve = hfs_unreserve,
+    .write_begin = hfs_write_begin,
     .write_commit = hfs_write_commit,
     .fallocate = hfs_fallocate,
     .getxattr = hfs_getxattr,
@@ -37,4 +38,5 @@ const FileSystemType hfs_type = {
     .inode_size = sizeof(HfsInode),
     .probe = hfs_probe,
     .ops = &hfs_ops,
+    .face_bits = HFS_FACE_BITS,
 };

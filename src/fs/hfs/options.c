@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HFS's own mount options: encoding=, tz=, time_offset=. They come from whoever
+ * HFS's own mount options: appledouble, encoding=, tz=, time_offset=. They come from whoever
  * mounts, by way of a peer: anything unknown or out of range fails the mount, with the
  * option named in the volume's read_only_reason.
  */
@@ -58,6 +58,10 @@ static int take_option(void *arg, const char *name, const char *value) {
             volume->encoding = encoding;
             return 0;
         }
+    }
+    if (strcmp(name, "appledouble") == 0 && value == NULL) {
+        volume->appledouble = true;
+        return 0;
     }
     if (value != NULL && ((strcmp(name, "tz") == 0 && parse_zone(value, &minutes)) ||
                           (strcmp(name, "time_offset") == 0 && parse_minutes(value, &minutes)))) {

@@ -121,8 +121,14 @@ static void note_places(const Rename *rename, bool exchange) {
         hfs_place_left(volume, rename->victim->cnid, &rename->new_key);
         if (exchange) {
             hfs_place_note(volume, rename->victim->cnid, &rename->victim->key);
+        } else {
+            hfs_fork_unlinked(rename->victim);
         }
     }
+}
+
+static bool is_face(FsInode *inode) {
+    return inode != NULL && hfs_inode(inode)->face != HFS_FACE_NONE;
 }
 
 int hfs_rename(FileSystem *fs, const FsCall *call, const FsRename *what) {
@@ -135,8 +141,20 @@ int hfs_rename(FileSystem *fs, const FsCall *call, const FsRename *what) {
         .new_dir = hfs_inode(what->new_dir),
         .moved = hfs_inode(what->moved),
     };
-    int r = hfs_entry_check(rename.old_dir, &what->old_name, rename.moved);
+    HfsRecord record;
+    FsEntry entry;
+    int r;
 
+    if (is_face(what->old_dir) || is_face(what->new_dir) || is_face(what->moved) ||
+        is_face(what->victim)) {
+        return -EPERM; /* forks go where their files go */
+    }
+    /* What a plain file ._NAME would hide stays in sight. */
+    r = hfs_double_find(rename.new_dir, &what->new_name, &entry, &record);
+    if (r != -ENOENT && what->victim == NULL) {
+        return r == 0 ? -EPERM : r;
+    }
+    r = hfs_entry_check(rename.old_dir, &what->old_name, rename.moved);
     if (r == 0) {
         r = hfs_name_key(rename.new_dir, &what->new_name, &rename.new_key);
     }

@@ -13,10 +13,6 @@
 #include "types.h"
 #include <stdio.h>
 
-/* What a successor is told about the volume as it was found (cache_note()). */
-#define NOTE_KNOWN UINT64_C(1)
-#define NOTE_FOUND_DIRTY UINT64_C(2)
-
 static int read_mdb(BlockDevice *device, uint64_t sector, HfsDiskMdb *ret) {
     uint8_t bytes[HFS_SECTOR];
     int r;
@@ -54,6 +50,7 @@ int hfs_probe(BlockDevice *device, FsProbe *ret) {
         return r;
     }
     label_text(hfs_encoding_default(), &mdb, probe.label, sizeof(probe.label));
+    (void)snprintf(probe.serial, sizeof(probe.serial), "%08X", mdb.created);
     *ret = probe;
     return 0;
 }
@@ -180,13 +177,14 @@ static void load_mark(HfsVolume *volume) {
     bool clean = volume->mdb.attributes & HFS_ATTR_UNMOUNTED &&
                  !(volume->mdb.attributes & HFS_ATTR_INCONSISTENT);
 
-    if (note & NOTE_KNOWN) {
-        volume->found_dirty = note & NOTE_FOUND_DIRTY;
+    if (note & HFS_NOTE_KNOWN) {
+        volume->found_dirty = note & HFS_NOTE_FOUND_DIRTY;
+        volume->forks_shown = note & HFS_NOTE_FORKS_SHOWN;
         volume->marked = !clean && !volume->found_dirty;
         return;
     }
     volume->found_dirty = !clean;
-    cache_set_note(fs->cache, NOTE_KNOWN | (volume->found_dirty ? NOTE_FOUND_DIRTY : 0));
+    cache_set_note(fs->cache, HFS_NOTE_KNOWN | (volume->found_dirty ? HFS_NOTE_FOUND_DIRTY : 0));
     if (volume->found_dirty) {
         log_warning("hfs: \"%s\" was not cleanly unmounted; a check is advised", fs->label);
     }
@@ -389,8 +387,11 @@ static int volume_settle(HfsVolume *volume) {
 
 int hfs_unmount(FileSystem *fs) {
     HfsVolume *volume = hfs_volume(fs);
-    int r = fs->readonly ? 0 : volume_settle(volume);
+    int r = fs->readonly ? 0 : hfs_forks_finish(volume);
 
+    if (r == 0 && !fs->readonly) {
+        r = volume_settle(volume);
+    }
     volume_done(volume);
     return r;
 }

@@ -10,7 +10,8 @@
  * (txn_save, or a hook). The two trees belong to everybody: who reads one outside a body looks
  * at tree_changes after each suspension and begins anew when a body has been there (tree.c).
  * An inode's key and forks change under its exclusive lock, or, where a fork only gets longer,
- * under its shared one by one holder at a time.
+ * under its shared one by one holder at a time. The resource fork is under the lock of the face
+ * that shows it (faces.c), which is taken after the file's own if both are.
  *
  * Write-out order (man berth-recovery.7): see HFS_CLASS.
  */
@@ -219,16 +220,44 @@ struct HfsVolume {
     HfsPlaces places;
     bool found_dirty; /* not cleanly unmounted before us: the mark stays */
     bool marked;      /* we marked it as in use */
+    bool appledouble; /* the option */
+    bool forks_shown; /* a fork has been found by name: somebody may hold it from then on */
 };
 
 typedef enum HfsForkIndex { HFS_DATA, HFS_RESOURCE, HFS_FORKS } HfsForkIndex;
+
+/*
+ * What else a file or directory is seen as, with a file_id of its own: bits 32 and 33 over the
+ * object's. A face has no record; it holds a reference to the object, and has its own lock, byte
+ * ranges and attributes.
+ */
+typedef enum HfsFace {
+    HFS_FACE_NONE,
+    HFS_FACE_FORK,   /* of a file: its resource fork */
+    HFS_FACE_LIST,   /* of a directory: its files' resource forks */
+    HFS_FACE_DOUBLE, /* of a file, with the option appledouble and instead of both: ._NAME */
+} HfsFace;
+#define HFS_FACE_SHIFT 32
+#define HFS_FACE_BITS (UINT64_C(3) << HFS_FACE_SHIFT)
+#define HFS_LIST_NAME "..namedfork"
+/* Where the fork begins in ._NAME, unless it was written otherwise. */
+#define HFS_DOUBLE_START 82u
+/* For a successor (cache_note()). */
+#define HFS_NOTE_KNOWN UINT64_C(1)
+#define HFS_NOTE_FOUND_DIRTY UINT64_C(2)
+#define HFS_NOTE_FORKS_SHOWN UINT64_C(4)
 
 struct HfsInode {
     FsInode base;
     uint32_t cnid;
     bool directory;
-    HfsKey key; /* of its record, which an orphan does not have */
-    HfsFork forks[HFS_FORKS];
+    HfsFace face;
+    HfsInode *object; /* of a face: what it is one of, referenced; else NULL */
+    HfsKey key;       /* of its record, which an orphan does not have; a face's is the object's */
+    uint32_t start;   /* of ._NAME: where the fork begins; else 0 */
+    FiberMutex header_lock;           /* of ._NAME */
+    uint8_t header[HFS_DOUBLE_START]; /* of ._NAME, as it was made last */
+    HfsFork forks[HFS_FORKS]; /* of the object, under the lock of the inode that shows the fork */
 };
 
 static inline HfsVolume *hfs_volume(FileSystem *fs) {
@@ -242,6 +271,24 @@ static inline HfsVolume *hfs_inode_volume(HfsInode *inode) {
 }
 static inline uint64_t hfs_file_id(uint32_t cnid) {
     return cnid == HFS_CNID_ROOT ? FS_ROOT_ID : cnid;
+}
+static inline HfsFace hfs_id_face(uint64_t file_id) {
+    return (HfsFace)((file_id & HFS_FACE_BITS) >> HFS_FACE_SHIFT);
+}
+static inline uint64_t hfs_face_id(uint32_t cnid, HfsFace face) {
+    return hfs_file_id(cnid) | (uint64_t)face << HFS_FACE_SHIFT;
+}
+/* Whose record and forks it is about. */
+static inline HfsInode *hfs_object(HfsInode *inode) {
+    return inode->object != NULL ? inode->object : inode;
+}
+/* The fork that the inode's bytes are. */
+static inline HfsForkIndex hfs_stream(const HfsInode *inode) {
+    return inode->face == HFS_FACE_FORK || inode->face == HFS_FACE_DOUBLE ? HFS_RESOURCE : HFS_DATA;
+}
+/* Where in it an offset in the inode is. */
+static inline uint64_t hfs_stream_offset(const HfsInode *inode, uint64_t offset) {
+    return offset > inode->start ? offset - inode->start : 0;
 }
 static inline uint32_t hfs_block_sectors(const HfsVolume *volume) {
     return volume->mdb.block_size / HFS_SECTOR;
@@ -289,6 +336,8 @@ int hfs_inode_record_put(Txn *txn, HfsInode *inode, const HfsRecord *record);
 int hfs_inode_unlinked(Txn *txn, HfsInode *victim);
 /* Brings in all extents of a fork. */
 MAY_YIELD int hfs_inode_fork(HfsInode *inode, HfsForkIndex index);
+uint32_t hfs_record_size(const HfsRecord *record, HfsForkIndex index);
+void hfs_record_set_size(HfsRecord *record, HfsForkIndex index, uint64_t size);
 /* Puts a fork's extents and its allocated length into the record. */
 void hfs_record_set_fork(HfsVolume *volume, HfsRecord *record, HfsForkIndex index,
                          const HfsFork *fork);
@@ -303,6 +352,56 @@ bool hfs_orphans_sound(HfsVolume *volume);
 MAY_YIELD int hfs_lookup(FsInode *dir, const FsName *name, FsEntry *ret);
 MAY_YIELD int hfs_readdir(FsInode *dir, uint64_t cookie, FsDirEmit *emit);
 MAY_YIELD int hfs_parent(FsInode *dir, uint64_t *ret_file_id);
+
+/* ---- faces.c ---- */
+
+MAY_YIELD int hfs_face_load(HfsInode *inode);
+MAY_YIELD int hfs_face_evict(HfsInode *inode);
+/* Attributes of the face of what the record describes. */
+void hfs_face_attr(HfsVolume *volume, const HfsRecord *record, HfsFace face, FsAttr *ret);
+/* In a body: the object's record and in-core attributes have changed, its faces follow. record
+ * NULL: its name is gone. */
+int hfs_faces_follow(Txn *txn, HfsInode *object, const HfsRecord *record);
+/* In a body: the object loses its name. Where its fork may be held, that must outlive us. */
+int hfs_fork_keep(Txn *txn, HfsInode *object);
+/* After it: a fork that nobody can hold goes with its file. */
+MAY_YIELD void hfs_fork_unlinked(HfsInode *object);
+/* In a body: the fork's bytes changed behind the back of who may hold it. It gets another
+ * generation, so that they are not taken for what he knows. */
+int hfs_fork_renew(Txn *txn, HfsInode *object);
+/* A fork has been given out by name. */
+void hfs_fork_shown(HfsVolume *volume);
+/* Is the fork held still, when the file itself is not? Notes that it is not. */
+MAY_YIELD int hfs_fork_outlives(HfsInode *object);
+/* Does what a predecessor noted of a fork make sense? */
+bool hfs_fork_kept_sound(uint64_t file_id, uint32_t length);
+/* Forgets what is noted of forks: at unmount. */
+MAY_YIELD int hfs_forks_finish(HfsVolume *volume);
+/* In a body: the fork begins there in ._NAME from now on. empty: hfs_double_empty(), still. */
+int hfs_double_begins(Txn *txn, HfsInode *inode, uint32_t start, bool empty);
+/* In a body: nothing is left that would make ._NAME be there. */
+int hfs_double_cleared(Txn *txn, HfsInode *inode);
+/* Is it there although there is nothing in it: just created? */
+bool hfs_double_created(HfsVolume *volume, uint32_t cnid);
+MAY_YIELD int hfs_double_create(HfsInode *dir, const FsCall *call, const FsName *name,
+                                const FsCreate *what, FsEntry *ret);
+/* The face of a file, for the attribute of the same content: a reference. */
+MAY_YIELD int hfs_fork_get(HfsInode *object, FsInode **ret);
+MAY_YIELD int hfs_fork_unlink(HfsInode *list, const FsCall *call, const FsName *name,
+                              HfsInode *fork);
+
+/* ---- doubles.c ---- */
+
+/* Is there nothing that ._NAME would be for? */
+bool hfs_double_empty(const HfsRecord *record);
+MAY_YIELD int hfs_double_map(HfsInode *inode, uint64_t offset, FsExtent *ret);
+/* ._NAME in dir, where the option is given and NAME is a file; whether it is empty or not. */
+MAY_YIELD int hfs_double_find(HfsInode *dir, const FsName *name, FsEntry *ret,
+                              HfsRecord *ret_record);
+/* Is ._NAME listed beside this entry? */
+MAY_YIELD bool hfs_double_listed(HfsVolume *volume, const HfsKey *key, const HfsRecord *record);
+MAY_YIELD int hfs_write_begin(FsInode *inode, const FsCall *call, uint64_t offset,
+                              const void *bytes, uint32_t length);
 
 /* ---- names_ops.c, rename.c ---- */
 
@@ -340,6 +439,9 @@ MAY_YIELD int hfs_fork_extent(HfsInode *inode, HfsForkIndex index, uint64_t offs
 
 /* ---- attr.c ---- */
 
+/* Cuts a stream to nothing. renew: see hfs_fork_renew(). */
+MAY_YIELD int hfs_stream_empty(HfsInode *inode, const FsCall *call);
+
 /* Puts what a setattr asks for, but for the size, into a record. */
 void hfs_record_apply(HfsVolume *volume, const FsSetattr *set, HfsRecord *record);
 MAY_YIELD int hfs_setattr(FsInode *inode, const FsCall *call, const FsSetattr *set);
@@ -347,6 +449,9 @@ MAY_YIELD int hfs_fallocate(FsInode *inode, const FsCall *call, uint32_t mode, u
                             uint64_t length);
 
 /* ---- xattr.c ---- */
+
+void hfs_finder_get(const HfsRecord *record, uint8_t ret[HFS_FINDER_INFO_SIZE]);
+void hfs_finder_set(HfsRecord *record, const uint8_t info[HFS_FINDER_INFO_SIZE]);
 
 MAY_YIELD int hfs_getxattr(FsInode *inode, const FsName *name, void *buf, uint32_t capacity);
 MAY_YIELD int hfs_setxattr(FsInode *inode, const FsCall *call, const FsName *name,

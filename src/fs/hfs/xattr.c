@@ -5,7 +5,7 @@
  * none) and the resource fork. A new resource fork is written to space of its own, which
  * then takes the old one's place in one transaction.
  *
- * Locks: the inode's; exclusive for changes.
+ * Locks: the inode's, exclusive for changes, and the fork's after it.
  */
 #include "types.h"
 #include <sys/xattr.h>
@@ -17,6 +17,9 @@
 typedef enum XattrKind { XATTR_UNKNOWN, XATTR_FINDER, XATTR_RESOURCE } XattrKind;
 
 static XattrKind xattr_kind(const HfsInode *inode, const FsName *name) {
+    if (inode->face != HFS_FACE_NONE) {
+        return XATTR_UNKNOWN;
+    }
     if (name->length == strlen(NAME_FINDER) && memcmp(name->text, NAME_FINDER, name->length) == 0) {
         return XATTR_FINDER;
     }
@@ -27,7 +30,7 @@ static XattrKind xattr_kind(const HfsInode *inode, const FsName *name) {
     return XATTR_UNKNOWN;
 }
 
-static void finder_get(const HfsRecord *record, uint8_t ret[HFS_FINDER_INFO_SIZE]) {
+void hfs_finder_get(const HfsRecord *record, uint8_t ret[HFS_FINDER_INFO_SIZE]) {
     if (record->type == HFS_RECORD_DIR) {
         memcpy(ret, record->dir.info, 16);
         memcpy(ret + 16, record->dir.more_info, 16);
@@ -37,7 +40,7 @@ static void finder_get(const HfsRecord *record, uint8_t ret[HFS_FINDER_INFO_SIZE
     }
 }
 
-static void finder_set(HfsRecord *record, const uint8_t info[HFS_FINDER_INFO_SIZE]) {
+void hfs_finder_set(HfsRecord *record, const uint8_t info[HFS_FINDER_INFO_SIZE]) {
     if (record->type == HFS_RECORD_DIR) {
         memcpy(record->dir.info, info, 16);
         memcpy(record->dir.more_info, info + 16, 16);
@@ -58,25 +61,30 @@ static bool is_zero(const uint8_t *bytes, size_t length) {
 
 /* ---- reading ---- */
 
-static int resource_read(HfsInode *inode, uint32_t size, uint8_t *buf) {
-    uint32_t done = 0;
+static int resource_get(HfsInode *inode, uint8_t *buf, uint32_t capacity) {
+    FsInode *fork;
+    uint64_t size;
+    int r = hfs_fork_get(inode, &fork);
 
-    while (done < size) {
-        FsExtent extent;
-        uint32_t part;
-        int r = hfs_fork_extent(inode, HFS_RESOURCE, done, 0, &extent);
-
-        if (r < 0) {
-            return r;
-        }
-        part = (uint32_t)MIN(extent.length, (uint64_t)(size - done));
-        r = block_read(inode->base.fs->device, extent.device_offset, buf + done, part);
-        if (r < 0) {
-            return r;
-        }
-        done += part;
+    if (r < 0) {
+        return r;
     }
-    return 0;
+    fiber_rwlock_read(&fork->lock);
+    size = hfs_stream_offset(hfs_inode(fork), fork->attr.size);
+    if (size == 0) {
+        r = -ENODATA;
+    } else if (size > VALUE_MAX) {
+        r = -E2BIG;
+    } else if (capacity > 0 && size > capacity) {
+        r = -ERANGE;
+    } else if (capacity > 0) {
+        r = (int)fs_file_read(fork, hfs_inode(fork)->start, buf, (uint32_t)size);
+    } else {
+        r = (int)size;
+    }
+    fiber_rwlock_unlock(&fork->lock);
+    fs_inode_put(fork);
+    return r;
 }
 
 int hfs_getxattr(FsInode *base, const FsName *name, void *buf, uint32_t capacity) {
@@ -84,7 +92,6 @@ int hfs_getxattr(FsInode *base, const FsName *name, void *buf, uint32_t capacity
     XattrKind kind = xattr_kind(inode, name);
     uint8_t info[HFS_FINDER_INFO_SIZE];
     HfsRecord record;
-    uint32_t size;
     int r;
 
     if (kind == XATTR_UNKNOWN) {
@@ -94,24 +101,21 @@ int hfs_getxattr(FsInode *base, const FsName *name, void *buf, uint32_t capacity
     if (r < 0) {
         return r;
     }
-    finder_get(&record, info);
-    size = kind == XATTR_FINDER ? (is_zero(info, sizeof(info)) ? 0 : (uint32_t)sizeof(info))
-                                : be32_get(record.file.resource_size);
-    if (size == 0) {
+    if (kind == XATTR_RESOURCE) {
+        return be32_get(record.file.resource_size) == 0 ? -ENODATA
+                                                        : resource_get(inode, buf, capacity);
+    }
+    hfs_finder_get(&record, info);
+    if (is_zero(info, sizeof(info))) {
         return -ENODATA;
     }
-    if (size > VALUE_MAX) {
-        return -E2BIG;
-    }
-    if (capacity > 0 && size > capacity) {
+    if (capacity > 0 && capacity < sizeof(info)) {
         return -ERANGE;
     }
-    if (capacity > 0 && kind == XATTR_FINDER) {
-        memcpy(buf, info, size);
-    } else if (capacity > 0) {
-        r = resource_read(inode, size, buf);
+    if (capacity > 0) {
+        memcpy(buf, info, sizeof(info));
     }
-    return r < 0 ? r : (int)size;
+    return (int)sizeof(info);
 }
 
 int hfs_listxattr(FsInode *base, char *buf, uint32_t capacity) {
@@ -120,12 +124,16 @@ int hfs_listxattr(FsInode *base, char *buf, uint32_t capacity) {
     uint8_t info[HFS_FINDER_INFO_SIZE];
     uint32_t length = 0;
     HfsRecord record;
-    int r = hfs_inode_record_get(inode, NULL, &record);
+    int r;
 
+    if (inode->face != HFS_FACE_NONE) {
+        return 0;
+    }
+    r = hfs_inode_record_get(inode, NULL, &record);
     if (r < 0) {
         return r;
     }
-    finder_get(&record, info);
+    hfs_finder_get(&record, info);
     if (!is_zero(info, sizeof(info))) {
         memcpy(names, NAME_FINDER, sizeof(NAME_FINDER));
         length = sizeof(NAME_FINDER);
@@ -180,10 +188,13 @@ static int change_body(Txn *txn, void *arg) {
         r = resource_replace(txn, change, &record);
         record.file.modified = hfs_time_encode(change->call->time_ns, volume->time_offset_ns);
     } else if (r == 0) {
-        finder_set(&record, change->info);
+        hfs_finder_set(&record, change->info);
     }
     if (r == 0) {
         r = hfs_inode_record_put(txn, inode, &record);
+    }
+    if (r == 0 && !inode->directory && (change->kind == XATTR_RESOURCE || volume->appledouble)) {
+        r = hfs_fork_renew(txn, inode);
     }
     return r == 0 ? hfs_mdb_touch(txn, volume, change->call->time_ns) : r;
 }
@@ -206,7 +217,9 @@ static int resource_write(HfsInode *inode, const HfsRuns *runs, const uint8_t *b
     return r;
 }
 
-static int set_resource(HfsInode *inode, const FsCall *call, const uint8_t *bytes, uint32_t size) {
+/* With the lock of the fork. */
+static int resource_change(HfsInode *inode, const FsCall *call, const uint8_t *bytes,
+                           uint32_t size) {
     HfsVolume *volume = hfs_inode_volume(inode);
     HfsFork *fork = &inode->forks[HFS_RESOURCE];
     XattrChange change = {.inode = inode, .call = call, .kind = XATTR_RESOURCE, .size = size};
@@ -226,6 +239,20 @@ static int set_resource(HfsInode *inode, const FsCall *call, const uint8_t *byte
     }
     hfs_alloc_release(volume, &fork->reserved, 0);
     hfs_runs_truncate(&fork->reserved, 0);
+    return r;
+}
+
+static int set_resource(HfsInode *inode, const FsCall *call, const uint8_t *bytes, uint32_t size) {
+    FsInode *fork;
+    int r = hfs_fork_get(inode, &fork);
+
+    if (r < 0) {
+        return r;
+    }
+    fiber_rwlock_write(&fork->lock);
+    r = resource_change(inode, call, bytes, size);
+    fiber_rwlock_unlock(&fork->lock);
+    fs_inode_put(fork);
     return r;
 }
 
