@@ -133,9 +133,6 @@ uint64_t arena_size(const Arena *arena);
  * this arena is that large, -ESHUTDOWN after arena_shutdown().
  */
 int arena_slot_get(Arena *arena, uint32_t length, bool wait, ArenaSlot *ret);
-/* A large slot for read(2) to fill: of its memory the first ARENA_SMALL bytes are allocated, the
- * kernel does the rest (or fails with EFAULT). Waits. */
-int arena_slot_get_landing(Arena *arena, ArenaSlot *ret);
 void arena_slot_put(Arena *arena, const ArenaSlot *slot);
 void arena_shutdown(Arena *arena);
 

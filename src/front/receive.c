@@ -9,6 +9,7 @@
 #include "private.h"
 
 #include <linux/fuse.h>
+#include <poll.h>
 
 #define WRITE_HEADER (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
 #define RECEIVE_MAX (WRITE_HEADER + FS_IO_MAX)
@@ -46,11 +47,20 @@ static void process(Receiver *receiver, size_t length) {
     fuse_session_process_buf(front->session, &buf);
 }
 
+/* Waits in poll(2), not in read(2): a thread that is killed while it sleeps in read(2) still takes
+ * the request that comes at the same moment, cannot have it any more, and the kernel answers it
+ * with EIO, although a successor could serve it. */
+static ssize_t read_request(Front *front) {
+    struct pollfd request = {.fd = fuse_session_fd(front->session), .events = POLLIN};
+
+    (void)poll(&request, 1, -1);
+    return read(request.fd, front->landing.data - WRITE_HEADER, RECEIVE_MAX);
+}
+
 /* One request; false at the end of the mount. */
 static bool receive_one(Receiver *receiver) {
     Front *front = receiver->front;
-    ssize_t n =
-        read(fuse_session_fd(front->session), front->landing.data - WRITE_HEADER, RECEIVE_MAX);
+    ssize_t n = read_request(front);
 
     if (n < 0) {
         if (errno == ENODEV) {
@@ -69,7 +79,7 @@ static bool receive_one(Receiver *receiver) {
     process(receiver, (size_t)n);
     if (front->landing_taken) {
         front->landing_taken = false;
-        if (arena_slot_get_landing(front->arena_out, &front->landing) < 0) {
+        if (arena_slot_get(front->arena_out, FS_IO_MAX, true, &front->landing) < 0) {
             log_error("%s: no memory for the next request", front->source_given);
             return false;
         }
@@ -83,7 +93,7 @@ void *receive_thread(void *arg) {
     Receiver receiver = {.front = front, .copy = copy};
     uint64_t one = 1;
     int r =
-        copy == NULL ? -ENOMEM : arena_slot_get_landing(front->arena_out, &front->landing);
+        copy == NULL ? -ENOMEM : arena_slot_get(front->arena_out, FS_IO_MAX, true, &front->landing);
 
     if (r < 0) {
         log_error("%s: no memory to receive requests in", front->source_given);

@@ -14,8 +14,9 @@
  * payload into the slot, and one that overruns gets -EFAULT.
  *
  * A slot's memory is allocated when it is first given out, as much of it as was asked for: an idle
- * mount has little. The landing slot of a read(2) gets the rest from the kernel, page by
- * page, when a request is that long.
+ * mount has little. Its pages are mapped then, the one before it as well: read(2) on /dev/fuse must
+ * not meet one that is missing. If the process is being killed just then, the kernel cannot fetch
+ * the page, and answers the request with EIO although a successor could serve it.
  *
  * lock covers the stacks, Slot.used and closed. Slot.backed belongs to whoever
  * holds the slot. The mappings and counts never change.
@@ -35,7 +36,6 @@
 #endif
 
 #define BACK_STEP (UINT64_C(16) << 10) /* FS_IO_MAX and ARENA_SMALL are multiples of it */
-#define LANDING_BACKED ARENA_SMALL
 
 static_assert(FS_IO_MAX % BACK_STEP == 0 && ARENA_SMALL % BACK_STEP == 0, "whole steps");
 
@@ -58,6 +58,7 @@ typedef struct Pool {
 struct Arena {
     int fd;
     uint64_t size;
+    size_t head;   /* of private memory before each large slot */
     uint8_t *base; /* the whole reservation, mapped or not */
     size_t base_length;
     Slot *slots;
@@ -159,6 +160,7 @@ static int arena_init(Arena *arena, const char *name, size_t head, bool seal_rea
     if (r < 0) {
         return r;
     }
+    arena->head = head;
     r = map_all(arena, head);
     if (r < 0) {
         return r;
@@ -257,10 +259,7 @@ static void give_back(Arena *arena, Pool *pool, uint32_t index) {
     (void)pthread_mutex_unlock(&arena->lock);
 }
 
-/*
- * Allocates the slot's memory up to `length`, for good. Populating the mapping as well is only for
- * speed: it saves a fault per page at the first use.
- */
+/* Allocates the slot's memory up to `length`, for good, and populates the mapping. */
 static int back_with_memory(Arena *arena, Slot *slot, uint32_t length) {
     uint32_t missing = length - slot->backed;
     int r;
@@ -272,16 +271,23 @@ static int back_with_memory(Arena *arena, Slot *slot, uint32_t length) {
         return r == -ENOSPC ? -ENOMEM : r;
     }
     (void)madvise(slot->data + slot->backed, missing, MADV_POPULATE_WRITE);
+    if (arena->head > 0 && slot->backed == 0 && slot >= &arena->slots[arena->large.first]) {
+        (void)madvise(slot->data - arena->head, arena->head, MADV_POPULATE_WRITE);
+    }
     slot->backed = length;
     return 0;
 }
 
-/* With memory for `length` bytes. */
-static int slot_get(Arena *arena, Pool *pool, uint32_t length, bool wait, ArenaSlot *ret) {
+int arena_slot_get(Arena *arena, uint32_t length, bool wait, ArenaSlot *ret) {
+    Pool *pool = length <= ARENA_SMALL && arena->small.count > 0 ? &arena->small : &arena->large;
     uint32_t index = 0;
     Slot *slot;
-    int r = take_free(arena, pool, wait, &index);
+    int r;
 
+    if (length > FS_IO_MAX || pool->count == 0) {
+        return -EMSGSIZE;
+    }
+    r = take_free(arena, pool, wait, &index);
     if (r < 0) {
         return r;
     }
@@ -297,20 +303,6 @@ static int slot_get(Arena *arena, Pool *pool, uint32_t length, bool wait, ArenaS
     *ret = (ArenaSlot){
         .data = slot->data, .offset = slot->offset, .length = pool->length, .index = index};
     return 0;
-}
-
-int arena_slot_get(Arena *arena, uint32_t length, bool wait, ArenaSlot *ret) {
-    Pool *pool = length <= ARENA_SMALL && arena->small.count > 0 ? &arena->small : &arena->large;
-
-    if (length > FS_IO_MAX || pool->count == 0) {
-        return -EMSGSIZE;
-    }
-    return slot_get(arena, pool, length, wait, ret);
-}
-
-int arena_slot_get_landing(Arena *arena, ArenaSlot *ret) {
-    return arena->large.count == 0 ? -EMSGSIZE
-                                   : slot_get(arena, &arena->large, LANDING_BACKED, true, ret);
 }
 
 void arena_slot_put(Arena *arena, const ArenaSlot *slot) {
