@@ -40,6 +40,7 @@ uint8_t *session_buffer(Session *session);
 int session_lookup(Session *session, const char *path, FsAttr *ret);
 /* The directory that path's last part is in, and that part, which points into path. */
 int session_parent(Session *session, const char *path, FsAttr *ret, const char **ret_name);
+int session_get_attr(Session *session, uint64_t file, FsAttr *ret);
 int session_child(Session *session, uint64_t directory, const char *name, FsAttr *ret);
 int64_t session_read(Session *session, uint64_t file, uint64_t offset, void *out, uint32_t length);
 int session_write(Session *session, uint64_t file, uint64_t offset, const void *data,

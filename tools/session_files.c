@@ -18,7 +18,7 @@ int session_child(Session *session, uint64_t directory, const char *name, FsAttr
     return r;
 }
 
-static int get_attr(Session *session, uint64_t file, FsAttr *ret) {
+int session_get_attr(Session *session, uint64_t file, FsAttr *ret) {
     FSRequest request = {.type = FS_MSG_GET_ATTR, .file_id = file};
     FSResponse response;
     int r = session_call(session, &request, &response);
@@ -33,7 +33,7 @@ static int get_attr(Session *session, uint64_t file, FsAttr *ret) {
 static int walk(Session *session, const char *path, size_t length, FsAttr *ret) {
     char name[FS_NAME_MAX + 1];
     FsAttr attr;
-    int r = get_attr(session, FS_ROOT_ID, &attr);
+    int r = session_get_attr(session, FS_ROOT_ID, &attr);
 
     for (size_t at = 0; r == 0 && at < length;) {
         size_t part = strcspn(path + at, "/");

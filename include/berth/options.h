@@ -23,4 +23,11 @@ int parse_octal(const char *text, uint32_t max, uint32_t *ret);
 int parse_size(const char *text, uint64_t *ret);  /* as parse_u64, with suffixes K M G T (1024) */
 int parse_seconds(const char *text, double *ret); /* "5", "0.5"; not negative, at most 86400 */
 
+/*
+ * Of formats that store local time: tz=UTC|+HH[:MM]|-HH[:MM] and time_offset=[+|-]MINUTES (a day at
+ * the most), as what local time is ahead of UTC, in minutes. There are no time zone files where this
+ * is used. -ENOENT: another option; -EINVAL.
+ */
+int option_time_offset(const char *name, const char *value, int *ret_minutes);
+
 #endif

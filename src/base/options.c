@@ -8,6 +8,7 @@
 
 #define OPTIONS_TEXT_MAX 65536
 #define OPTIONS_OPTION_MAX 4095
+#define OFFSET_MINUTES_MAX (24u * 60)
 
 /* Copies one option, unescaped, to out; returns where the next one starts, or NULL when the option
  * is too long. */
@@ -204,5 +205,49 @@ int parse_seconds(const char *text, double *ret) {
         return -ERANGE;
     }
     *ret = value;
+    return 0;
+}
+
+/* The hours and minutes behind a sign: "3", "03:30". */
+static int parse_hours(const char *text, uint32_t *ret) {
+    const char *colon = strchrnul(text, ':');
+    uint32_t hours, minutes = 0;
+    char part[3] = "";
+
+    if (colon == text || colon - text > 2) {
+        return -EINVAL;
+    }
+    memcpy(part, text, (size_t)(colon - text));
+    if (parse_u32(part, &hours) < 0 || hours > 23 ||
+        (*colon == ':' && (parse_u32(colon + 1, &minutes) < 0 || minutes > 59))) {
+        return -EINVAL;
+    }
+    *ret = hours * 60 + minutes;
+    return 0;
+}
+
+int option_time_offset(const char *name, const char *value, int *ret_minutes) {
+    bool zone = strcmp(name, "tz") == 0, sign;
+    uint32_t minutes = 0;
+    int r = 0;
+
+    if (!zone && strcmp(name, "time_offset") != 0) {
+        return -ENOENT;
+    }
+    if (value == NULL) {
+        return -EINVAL;
+    }
+    sign = *value == '-' || *value == '+';
+    if (!zone) {
+        r = parse_u32(value + sign, &minutes);
+    } else if (sign) {
+        r = parse_hours(value + 1, &minutes);
+    } else if (strcmp(value, "UTC") != 0) {
+        r = -EINVAL;
+    }
+    if (r < 0 || minutes > OFFSET_MINUTES_MAX) {
+        return -EINVAL;
+    }
+    *ret_minutes = *value == '-' ? -(int)minutes : (int)minutes;
     return 0;
 }

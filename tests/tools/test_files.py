@@ -183,8 +183,8 @@ class FilesTest(unittest.TestCase):
     # ---- both forks ----
 
     def make_mac_file(self):
-        """By hfsutils from a MacBinary file of ours: 3 KiB data, 5 KiB resources."""
-        data, resource = self.rng.randbytes(1000) + b"\x90" * 700 + bytes(1300), self.rng.randbytes(5000)
+        """By hfsutils from a MacBinary file of ours: 3 KiB data, more resources than an xattr could hold."""
+        data, resource = self.rng.randbytes(1000) + b"\x90" * 700 + bytes(1300), self.rng.randbytes(150000)
         header = bytearray(128)
         header[1:11] = b"\x09Mac File\xa5"
         header[65:73] = b"TEXTttxt"
@@ -203,13 +203,13 @@ class FilesTest(unittest.TestCase):
         self.berth("put", "--as", "macbinary", "made.bin", self.place("/"))
         listed = self.hfsutils("hls -l")
         self.assertIn(b"TEXT/ttxt", listed)
-        self.assertIn(b" 5000 ", listed)
+        self.assertIn(b" 150000 ", listed)
         self.assertIn(b" 3000 ", listed)
         name = "Mac File•"
         self.assertEqual(self.berth("ls", self.place("/")).decode(), name + "\n")
         entry, = json.loads(self.berth("ls", "--json", self.place("/")))["entries"]
         self.assertEqual((entry["type"], entry["creator"], entry["size"], entry["resource_size"]),
-                         ("TEXT", "ttxt", 3000, 5000))
+                         ("TEXT", "ttxt", 3000, 150000))
         # Out by them, and by us: the same forks.
         self.hfsutils("hcopy -m ':Mac File\\\u00a5' theirs.bin || hcopy -m ':Mac*' theirs.bin")
         for form, suffix in (("macbinary", ".bin"), ("binhex", ".hqx"), ("appledouble", "")):
@@ -221,13 +221,13 @@ class FilesTest(unittest.TestCase):
             self.assertEqual(self.berth("get", self.place("/again " + form), "-"), data)
             entry, = json.loads(self.berth("ls", "--json", self.place("/again " + form)))["entries"]
             self.assertEqual((entry["type"], entry["creator"], entry["resource_size"]),
-                             ("TEXT", "ttxt", 5000), form)
+                             ("TEXT", "ttxt", 150000), form)
         ours = (self.folder / "macbinary" / (name + ".bin")).read_bytes()
         theirs = (self.folder / "theirs.bin").read_bytes()
         start = 128 + (len(data) + 127) // 128 * 128
         self.assertEqual(ours[128:start], theirs[128:start])
-        self.assertEqual(ours[start:start + 5000], resource)
-        self.assertEqual(theirs[start:start + 5000], resource)
+        self.assertEqual(ours[start:start + 150000], resource)
+        self.assertEqual(theirs[start:start + 150000], resource)
         self.assertEqual(ours[65:75], theirs[65:75])
         # BinHex of ours read by them, and the other way round.
         shutil.copy(self.folder / "binhex" / (name + ".hqx"), self.folder / "ours.hqx")
@@ -237,7 +237,7 @@ class FilesTest(unittest.TestCase):
             self.berth("get", "--as", "macbinary", self.place(path), "x.bin")
             got = (self.folder / "x.bin").read_bytes()
             self.assertEqual(got[128:128 + 3000], data, path)
-            self.assertEqual(got[start:start + 5000], resource, path)
+            self.assertEqual(got[start:start + 150000], resource, path)
         self.check_hfs()
 
     def test_appledouble_tree(self):

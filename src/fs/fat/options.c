@@ -8,48 +8,6 @@
 #include "types.h"
 #include <stdio.h>
 
-#define MINUTES_MAX (24 * 60)
-
-static bool parse_minutes(const char *text, int *ret) {
-    bool west = *text == '-';
-    uint32_t minutes;
-
-    if (parse_u32(text + (*text == '-' || *text == '+'), &minutes) < 0 || minutes > MINUTES_MAX) {
-        return false;
-    }
-    *ret = west ? -(int)minutes : (int)minutes;
-    return true;
-}
-
-/* "UTC", or what local time is ahead of it: "+2", "-03:30". There are no time zone files here. */
-static bool parse_zone(const char *text, int *ret) {
-    bool west = *text == '-';
-    uint32_t hours, minutes = 0;
-    const char *colon;
-    char part[3] = "";
-
-    if (strcmp(text, "UTC") == 0) {
-        *ret = 0;
-        return true;
-    }
-    if (*text != '-' && *text != '+') {
-        return false;
-    }
-    text += 1;
-    colon = strchrnul(text, ':');
-    if (colon - text > 2) {
-        return false;
-    }
-    memcpy(part, text, (size_t)(colon - text));
-    if (parse_u32(part, &hours) < 0 || hours > 23 ||
-        (*colon == ':' && (parse_u32(colon + 1, &minutes) < 0 || minutes > 59))) {
-        return false;
-    }
-    *ret = (int)(hours * 60 + minutes);
-    *ret = west ? -*ret : *ret;
-    return true;
-}
-
 static int take_option(void *arg, const char *name, const char *value) {
     FatVolume *volume = arg;
     FileSystem *fs = &volume->base;
@@ -67,8 +25,7 @@ static int take_option(void *arg, const char *name, const char *value) {
             return 0;
         }
     }
-    if (value != NULL && ((strcmp(name, "tz") == 0 && parse_zone(value, &minutes)) ||
-                          (strcmp(name, "time_offset") == 0 && parse_minutes(value, &minutes)))) {
+    if (option_time_offset(name, value, &minutes) == 0) {
         volume->time_offset_minutes = minutes;
         return 0;
     }
