@@ -37,7 +37,7 @@ fat16-2g 2000m heavy -F16 -s64
 fat32-1k-sector 1g heavy -F32 -S1024
 fat32-4k-sector 1g heavy -F32 -S4096 -s1
 fat16-4k-sector 1g heavy -F16 -S4096 -s4
-fat32-2g 2000m heavy -F32 -s64
+fat32-2g 2200m heavy -F32 -s64
 "
 if [ -n "${BERTH_TEST_KILL_HEAVY:-}" ]; then
     GEOMETRIES=$HEAVY_GEOMETRIES
