@@ -52,7 +52,8 @@ void tool_mounts_done(ToolMounts *mounts);
 int tool_mount_find(ToolMounts *mounts, const char *name, const MountEntry **ret);
 /* The answer of the mount that the user means. The exit code; what is wrong has been said. */
 int tool_ask(const char *name, const char *command, Text *reply);
-/* What a mount is whose control socket does not answer: "dead", "stalled" …; error: control_call()'s. */
+/* What a mount is whose control socket does not answer: "dead", "stalled" …; error:
+ * control_call()'s. */
 const char *tool_silence(int error);
 
 /* ---- reading JSON ---- */

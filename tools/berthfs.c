@@ -18,22 +18,23 @@ typedef struct Arguments {
 } Arguments;
 
 static void usage(FILE *out) {
-    (void)fprintf(out,
-                  "Usage: berthfs [-f] [-r] [-t TYPE] [-o OPTIONS] SOURCE DIRECTORY\n"
-                  "Mounts the filesystem in an image file or block device through FUSE.\n"
-                  "\n"
-                  "  -f, --foreground     stay in the foreground until unmounted\n"
-                  "  -r, --read-only      the same as -o ro\n"
-                  "  -w, --rw             the same as -o rw\n"
-                  "  -t, --types TYPE     filesystem type (the same as -o type=)\n"
-                  "  -o, --options LIST   mount options, see berthfs(8)\n"
-                  "  -d, --debug          print every message in words (implies -f)\n"
-                  "  -h, --help           this text\n"
-                  "  -V, --version        version\n"
-                  "\n"
-                  "Options: ro rw type= part= start= uid= gid= umask= fmask= dmask= allow_other\n"
-                  "         errors= commit= case= journal= daemon=always|auto|never direct remount debug\n"
-                  "Types:  ");
+    (void)fprintf(
+        out,
+        "Usage: berthfs [-f] [-r] [-t TYPE] [-o OPTIONS] SOURCE DIRECTORY\n"
+        "Mounts the filesystem in an image file or block device through FUSE.\n"
+        "\n"
+        "  -f, --foreground     stay in the foreground until unmounted\n"
+        "  -r, --read-only      the same as -o ro\n"
+        "  -w, --rw             the same as -o rw\n"
+        "  -t, --types TYPE     filesystem type (the same as -o type=)\n"
+        "  -o, --options LIST   mount options, see berthfs(8)\n"
+        "  -d, --debug          print every message in words (implies -f)\n"
+        "  -h, --help           this text\n"
+        "  -V, --version        version\n"
+        "\n"
+        "Options: ro rw type= part= start= uid= gid= umask= fmask= dmask= allow_other\n"
+        "         errors= commit= case= journal= daemon=always|auto|never direct remount debug\n"
+        "Types:  ");
     for (size_t i = 0; berth_types[i] != NULL; i++) {
         (void)fprintf(out, " %s", berth_types[i]->name);
     }

@@ -25,8 +25,8 @@ int values_read(Values *values, const char *prefix, const char *text, size_t len
 /* Asks the mount within the time (0: the usual patience) and adds what it says. 0 or -errno. */
 int values_ask(Values *values, const char *prefix, const MountEntry *mount, const char *command,
                unsigned patience_ms);
-/* Asks the mount that the user means, keeps its answer and reads it. The exit code; what is wrong has
- * been said. */
+/* Asks the mount that the user means, keeps its answer and reads it. The exit code; what is wrong
+ * has been said. */
 int values_query(Values *values, const char *name, const char *command, Text *reply);
 void values_done(Values *values);
 

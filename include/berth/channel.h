@@ -67,8 +67,7 @@ enum HelloFd {
 #define HELLO_FEATURE_ARENA (UINT64_C(1) << 0)
 #define HELLO_FEATURE_RING (UINT64_C(1) << 1)
 #define HELLO_FEATURE_JOURNAL (UINT64_C(1) << 2) /* not to be refused when offered */
-#define HELLO_FEATURES_KNOWN \
-    (HELLO_FEATURE_ARENA | HELLO_FEATURE_RING | HELLO_FEATURE_JOURNAL)
+#define HELLO_FEATURES_KNOWN (HELLO_FEATURE_ARENA | HELLO_FEATURE_RING | HELLO_FEATURE_JOURNAL)
 
 typedef struct Hello {
     uint32_t version;                       /* highest spoken; the answer carries the one chosen */
@@ -78,7 +77,7 @@ typedef struct Hello {
     uint64_t arena_out_size, arena_in_size; /* bytes */
     uint64_t image_start, image_length;     /* the volume inside the image descriptor */
     bool readonly;
-    bool held; /* end of file: end at once, somebody else goes on with the lifeline */
+    bool held;        /* end of file: end at once, somebody else goes on with the lifeline */
     char type[32];    /* filesystem asked for */
     char source[256]; /* for log lines only */
     uint32_t pid;     /* the sender's */

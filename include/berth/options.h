@@ -25,8 +25,8 @@ int parse_seconds(const char *text, double *ret); /* "5", "0.5"; not negative, a
 
 /*
  * Of formats that store local time: tz=UTC|+HH[:MM]|-HH[:MM] and time_offset=[+|-]MINUTES (a day at
- * the most), as what local time is ahead of UTC, in minutes. There are no time zone files where this
- * is used. -ENOENT: another option; -EINVAL.
+ * the most), as what local time is ahead of UTC, in minutes. There are no time zone files where
+ * this is used. -ENOENT: another option; -EINVAL.
  */
 int option_time_offset(const char *name, const char *value, int *ret_minutes);
 

@@ -26,7 +26,7 @@
 
 /* ---- while it lives ---- */
 
-/* A holder in the background lets go of the terminal, and of pipes that somebody reads to the end. */
+/* A holder in the background lets go of the terminal, and of pipes that somebody reads. */
 static int let_go_of_standard_fds(posix_spawn_file_actions_t *actions) {
     int r = 0;
 
@@ -67,12 +67,10 @@ static int spawn_holder(Front *front, int fd) {
 }
 
 /* In the service manager's store (sd_notify(3), FDSTORE) descriptors have names. */
-static const char *const store_names[HOLD_NAMES] = {[HOLD_FUSE] = "berth-fuse",
-                                                    [HOLD_IMAGE] = "berth-image",
-                                                    [HOLD_LIFELINE] = "berth-lifeline",
-                                                    [HOLD_KEEPSAKE] = "berth-keepsake",
-                                                    [HOLD_NODES] = "berth-nodes",
-                                                    [HOLD_JOURNAL] = "berth-sidejournal"};
+static const char *const store_names[HOLD_NAMES] = {
+    [HOLD_FUSE] = "berth-fuse",         [HOLD_IMAGE] = "berth-image",
+    [HOLD_LIFELINE] = "berth-lifeline", [HOLD_KEEPSAKE] = "berth-keepsake",
+    [HOLD_NODES] = "berth-nodes",       [HOLD_JOURNAL] = "berth-sidejournal"};
 #define STORE_DAEMON "berth-daemon-"
 
 static int store(const char *name, int fd) {
@@ -95,12 +93,10 @@ static int keep(Front *front, enum HoldName name, int fd) {
 }
 
 static int give_all(Front *front) {
-    const int fds[HOLD_NAMES] = {[HOLD_FUSE] = fuse_session_fd(front->session),
-                                 [HOLD_IMAGE] = front->image_fd,
-                                 [HOLD_LIFELINE] = front->lifeline_fd,
-                                 [HOLD_KEEPSAKE] = front->keepsake.fd,
-                                 [HOLD_NODES] = front->keepsake.nodes_fd,
-                                 [HOLD_JOURNAL] = front->journal_fd};
+    const int fds[HOLD_NAMES] = {
+        [HOLD_FUSE] = fuse_session_fd(front->session), [HOLD_IMAGE] = front->image_fd,
+        [HOLD_LIFELINE] = front->lifeline_fd,          [HOLD_KEEPSAKE] = front->keepsake.fd,
+        [HOLD_NODES] = front->keepsake.nodes_fd,       [HOLD_JOURNAL] = front->journal_fd};
     int r = 0;
 
     for (unsigned i = 0; r == 0 && i < HOLD_NAMES; i++) {

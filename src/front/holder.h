@@ -22,7 +22,7 @@ enum HoldName {
     HOLD_KEEPSAKE,
     HOLD_NODES,
     HOLD_JOURNAL, /* where there is one */
-    HOLD_NAMES, /* how many */
+    HOLD_NAMES,   /* how many */
 };
 enum HoldKind { HOLD_KEEP = 1, HOLD_DAEMON, HOLD_END };
 

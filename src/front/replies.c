@@ -155,8 +155,8 @@ uint32_t replies_claim(DaemonProcess *daemon) {
     if (!transport_has_ring(daemon->transport) || pthread_mutex_trylock(&replies->lock) != 0) {
         return 0;
     }
-    limit_ns = replies->ended || replies->text[0] != 0 ? 0
-                                                       : transport_look_limit(daemon->transport);
+    limit_ns =
+        replies->ended || replies->text[0] != 0 ? 0 : transport_look_limit(daemon->transport);
     if (limit_ns > 0) {
         transport_awake(daemon->transport);
     } else {

@@ -131,8 +131,8 @@ static void init_rings(Transport *transport, unsigned slots, Ring *requests, Rin
     spin_init(&transport->spin);
 }
 
-/* Its pages come with use, from the first byte on: a spare that is never spoken to, and a mount that
- * does little, have next to none. The kernel has promised all of them already (memfd_create()
+/* Its pages come with use, from the first byte on: a spare that is never spoken to, and a mount
+ * that does little, have next to none. The kernel has promised all of them already (memfd_create()
  * accounts the whole size), as it has for what malloc() gives. */
 static int make_memory(uint64_t size, int *ret) {
     _cleanup_close_ int fd = -1;

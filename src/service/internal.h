@@ -11,11 +11,11 @@
 struct Volume {
     const FileSystemType *type;
     BlockDevice *device;
-    Lifeline *lifeline; /* NULL: the log lives in private memory */
+    Lifeline *lifeline;   /* NULL: the log lives in private memory */
     SideJournal *journal; /* NULL: none */
-    BlockDevice *guard; /* device, with writes noted in the lifeline; while mounted */
-    bool settled;       /* no device write of a predecessor is under way */
-    bool frozen;        /* FREEZE was answered, and nothing came since */
+    BlockDevice *guard;   /* device, with writes noted in the lifeline; while mounted */
+    bool settled;         /* no device write of a predecessor is under way */
+    bool frozen;          /* FREEZE was answered, and nothing came since */
     Loop *loop;
     FileSystem *fs;      /* NULL: not mounted */
     FiberRwlock lock;    /* shared by every request, exclusive for what changes `fs` */

@@ -3,8 +3,8 @@
  * Fuzz target: any bytes as a FAT image are mounted, walked, read, written to and unmounted through
  * the in-process client. The first byte chooses read-only or read-write; the rest is the image.
  */
-#include "volume_driver.h"
 #include "berth/log.h"
+#include "volume_driver.h"
 
 #define IMAGE_MAX (4u << 20)
 

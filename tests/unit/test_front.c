@@ -460,8 +460,8 @@ static Front *front_over(FakeDaemon *fake, Answer *answer, bool ring) {
     ck_assert_ptr_nonnull(front);
     front->daemon = calloc(1, sizeof(DaemonProcess));
     ck_assert_ptr_nonnull(front->daemon);
-    *front->daemon = (DaemonProcess){
-        .front = front, .pidfd = -1, .log_fd = -1, .fence_fd = -1, .image_fd = -1};
+    *front->daemon =
+        (DaemonProcess){.front = front, .pidfd = -1, .log_fd = -1, .fence_fd = -1, .image_fd = -1};
     fences_init(&front->fences);
     front->type = &fake_type;
     front->source_given = "fake.img";

@@ -103,8 +103,8 @@ static void grow_aborted(void *arg) {
 }
 
 /*
- * A clump (GROW_BYTES of it at the most), or what can be had. The overflow file has room for three extents and no more, so it
- * doubles, and takes one piece at a time.
+ * A clump (GROW_BYTES of it at the most), or what can be had. The overflow file has room for three
+ * extents and no more, so it doubles, and takes one piece at a time.
  */
 static int grow_reserve(HfsView *view, uint32_t clump) {
     HfsVolume *volume = view->volume;
