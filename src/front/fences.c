@@ -11,7 +11,7 @@
 
 #include <poll.h>
 
-#define ADD_WAIT_S 10u
+#define ADD_WAIT_S 30u
 #define WAIT_HEARTBEATS 8u /* two minutes by default: devices try again for long */
 
 void fences_init(Fences *fences) {

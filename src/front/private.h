@@ -75,8 +75,10 @@ typedef struct DaemonHealth {
     char sandbox[SANDBOX_LAYERS_MAX];
 } DaemonHealth;
 
-/* Ends of file to wait for, and the arena slots that nobody may use before (fences.c). */
-#define FENCES_MAX 32u
+/* Ends of file to wait for, and the arena slots that nobody may use before (fences.c). The kernel
+ * ends at most 64 rings at a time, of all processes: those of daemons that died over a slow device
+ * must leave room for the rings of whoever serves that device. */
+#define FENCES_MAX 16u
 typedef struct HeldSlot {
     Arena *arena;
     ArenaSlot slot;
