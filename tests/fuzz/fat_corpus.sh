@@ -13,6 +13,6 @@ python3 "$(dirname "$0")/../evil/fat_images.py" --write "$dir/all"
 mkdir "$dir/small"
 mv "$dir"/all/fat12-* "$dir/small/"
 find "$dir/all" -size +24M -delete
-"$target" --prefix 1 --mutations "${BERTH_FUZZ_MUTATIONS:-2}" "$dir/small"
+"$target" --prefix 1 --mutations "${BERTH_FUZZ_MUTATIONS:-1}" "$dir/small"
 "$target" --prefix 0 --mutations 1 "$dir/small"
 "$target" --prefix 1 --mutations 0 "$dir/all"

@@ -91,7 +91,7 @@ static void assert_same_response(const FSResponse *a, const FSResponse *b) {
 
 /* ---- round trips ---- */
 
-#define ROUNDS 200
+#define ROUNDS 100
 
 START_TEST(request_round_trip) {
     unsigned type = (unsigned)_i;
