@@ -231,7 +231,7 @@ class Hfsd(Berth):
     tools = ()
 
     def make(self):
-        run(self.settings.build / "tools/mkfs.hfs", self.image)
+        run(self.settings.build / "tools/mkfs.hfs", "--force", self.image)
 
 
 class Ext4Loop(Contender):
