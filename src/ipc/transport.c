@@ -3,8 +3,7 @@
  * Socket or rings (transport.h). One memfd holds both rings:
  *     page 0           RingControl of the requests, then that of the responses
  *     then             the requests' data, then the responses' data
- * The front-end makes it, sealed against shrinking so that no access can fault, and
- * with all its memory allocated so that a full machine is an error there and then.
+ * The front-end makes it, sealed against shrinking so that no access lies behind its end.
  *
  * send_lock covers `out`; `in` belongs to the receiving thread. `state` says how it
  * ended; it is set before the socket is shut, so that whoever is woken by that
