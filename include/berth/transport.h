@@ -5,8 +5,9 @@
  * of rings in shared memory. Then the socket only tells of the peer's end: a
  * packet on it is a breach of the protocol.
  *
- * A side that finds its ring empty may look at it for a moment (at most 0.1 ms, and
- * only where looking has paid lately: transport_look()); then it raises the ring's
+ * A side that finds its ring empty may look at it for a moment (as long as the wake-ups
+ * take that it may spare, at most 1 ms, and only where looking has paid lately:
+ * transport_look()); then it raises the ring's
  * sleeping flag, looks once more, and sleeps on a pipe; the peer writes a byte there
  * only when it finds the flag raised. A pipe and not an eventfd, because the two ends of a pipe
  * are open file descriptions of their own: a hostile peer can neither take
@@ -72,14 +73,21 @@ int transport_wake_fd(const Transport *transport);
 int transport_woken(Transport *transport);
 int transport_try_end(Transport *transport);
 
+/* What is waited for, as far as it tells how long that takes. */
+typedef enum TransportWait {
+    TRANSPORT_WAIT_MESSAGE, /* the peer's next one, nobody knows which */
+    TRANSPORT_WAIT_ANSWER,  /* of a request that a daemon can mostly serve from memory */
+    TRANSPORT_WAIT_DEVICE,  /* of one that has it read from the device or flush it */
+} TransportWait;
+
 /*
  * Before falling asleep. transport_look_limit() says for how many nanoseconds it pays to look (0:
  * not at all, and always over a socket; ask once for each time that the thread would fall asleep).
  * transport_look() looks: true, something has come; false: nothing, or busy_fd (-1: none) can be
  * read, which is asked every 5 us. It takes nothing and never fails.
  */
-uint32_t transport_look_limit(Transport *transport);
-bool transport_look(Transport *transport, uint32_t limit_ns, int busy_fd);
+uint32_t transport_look_limit(Transport *transport, TransportWait wait);
+bool transport_look(Transport *transport, TransportWait wait, uint32_t limit_ns, int busy_fd);
 /* The peer need not wake anybody: the caller receives, until transport_prepare_sleep() returns
  * true. For whoever takes a turn while another thread sleeps. */
 void transport_awake(Transport *transport);

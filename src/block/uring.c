@@ -25,10 +25,14 @@
  * into the cache what is then read again directly, so misses are followed by a
  * growing number of requests that do not try.
  *
- * An image on tmpfs has no device to wait for, yet the ring gives each write there
- * to a worker thread: two context switches for a copy of a few KiB. Small pieces
- * are done at once instead; large ones keep a second processor busy.
+ * The ring gives every flush to a worker thread, and every buffered write unless the image's
+ * filesystem can do it without waiting (few can): two wake-ups for what is often a copy
+ * of a few KiB. A small one that is alone in flight is therefore done at once while such
+ * are quick (at_once.h). An image on tmpfs has no device to wait for: there small
+ * pieces are done at once always; large ones keep a second processor busy.
  */
+#include "at_once.h"
+#include "berth/stats.h"
 #include "uring_split.h"
 #include <assert.h>
 #include <fcntl.h>
@@ -43,7 +47,11 @@
 #define PIECE_LENGTH_MAX (1024 * 1024)
 #define PIECE_ATTEMPTS_MAX 100
 #define HOT_READ_MAX (128 * 1024)
-#define AT_ONCE_MAX (128 * 1024) /* of an image on tmpfs */
+#define AT_ONCE_MAX (128 * 1024)
+/* What a worker's two wake-ups may take, and for a flush some more: who waits for one waits long.
+ */
+#define QUICK_WRITE_NS 100000u
+#define QUICK_FLUSH_NS 500000u
 #define HOT_PENALTY_MAX 255u
 
 typedef struct UringState UringState;
@@ -80,6 +88,8 @@ struct UringState {
     bool in_memory; /* the image lies on tmpfs */
     bool hot_reads; /* the medium can answer without waiting */
     unsigned hot_skip, hot_penalty;
+    AtOnce writes_at_once, flushes_at_once;
+    unsigned in_flight; /* pieces */
     bool pumping;
     List waiting; /* requests not wholly cut into pieces */
     List idle;    /* pieces */
@@ -156,19 +166,48 @@ static void piece_prepare(const Piece *piece, struct io_uring_sqe *sqe) {
     }
 }
 
+/* How a piece of its kind is judged, NULL: it never blocks the loop. */
+static AtOnce *piece_at_once(Piece *piece) {
+    UringState *state = piece->state;
+    bool write = piece->request->op == BLOCK_WRITE && !piece->direct;
+
+    if (state->in_flight != 1 || piece->length > AT_ONCE_MAX) {
+        return NULL;
+    }
+    return piece->request->op == BLOCK_FLUSH ? &state->flushes_at_once
+           : write                           ? &state->writes_at_once
+                                             : NULL;
+}
+
+/* False: it is for the ring, or a worker. */
+static bool piece_try_at_once(Piece *piece, int *ret) {
+    AtOnce *at_once = piece_at_once(piece);
+    uint64_t started;
+
+    if (at_once == NULL || !at_once_next(at_once)) {
+        return false;
+    }
+    started = clock_monotonic_ns();
+    *ret = piece_call(piece);
+    at_once_took(at_once, clock_monotonic_ns() - started);
+    return true;
+}
+
 static void piece_start(Piece *piece) {
     UringState *state = piece->state;
+    int r;
 
     if (state->in_memory && piece->length <= AT_ONCE_MAX) {
         piece_finished(piece, piece_call(piece));
+    } else if (piece_try_at_once(piece, &r)) {
+        piece_finished(piece, r);
     } else if (loop_has_ring(state->loop)) {
         struct io_uring_sqe *sqe = loop_sqe(state->loop);
 
         piece_prepare(piece, sqe);
         loop_sqe_attach(state->loop, sqe, &piece->io);
     } else {
-        int r = loop_offload_submit(state->loop, piece_call, piece, piece_offload_done);
-
+        r = loop_offload_submit(state->loop, piece_call, piece, piece_offload_done);
         if (r < 0) {
             piece_finished(piece, r);
         }
@@ -210,6 +249,7 @@ static void piece_end(Piece *piece, int result) {
     }
     piece->request = NULL;
     list_append(&state->idle, &piece->node);
+    state->in_flight--;
     request_unref(request);
     pump(state);
 }
@@ -300,6 +340,7 @@ static void pump(UringState *state) {
 
         if (cut_piece(state, request, piece)) {
             list_remove(&piece->node);
+            state->in_flight++;
             piece_start(piece);
         } else {
             list_remove(node);
@@ -431,6 +472,8 @@ static UringState *state_new(Loop *loop) {
     state->image.fd = state->direct_fd = state->fixed_fd = state->fixed_direct = -1;
     state->rule.length_max = PIECE_LENGTH_MAX;
     state->hot_reads = true;
+    state->writes_at_once.quick_ns = QUICK_WRITE_NS;
+    state->flushes_at_once.quick_ns = QUICK_FLUSH_NS;
     list_init(&state->waiting);
     list_init(&state->idle);
     for (size_t i = 0; i < PIECE_COUNT; i++) {

@@ -336,7 +336,8 @@ int pending_prepare(Front *front, Pending *pending) {
  * includes waiting for the answer, which is short. */
 static void send_to(DaemonProcess *daemon, const Pending *pending, bool alone) {
     /* The receiver's own, and nothing else that the replier would have to be woken for. */
-    uint32_t limit_ns = alone && pending->fuse != NULL ? replies_claim(daemon) : 0;
+    uint32_t limit_ns =
+        alone && pending->fuse != NULL ? replies_claim(daemon, pending->request.type) : 0;
 
     /* A failure means that the daemon has gone: the keeper finds this among those in flight. */
     (void)transport_send(daemon->transport, pending->message, (size_t)pending->message_length);

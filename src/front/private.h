@@ -39,6 +39,7 @@ typedef struct Replies {
     pthread_mutex_t lock; /* held from taking a message to having finished its request */
     uint8_t *message, *scratch;
     uint64_t last_number;
+    TransportWait wait; /* what the thread that claimed the replies waits for */
     bool ended;     /* the replier has: nothing is taken any more */
     char text[128]; /* which rule was broken, "" none: nothing is taken any more */
 } Replies;
@@ -314,7 +315,7 @@ int replies_start(DaemonProcess *daemon);
 void replies_done(DaemonProcess *daemon);
 /* For a thread that is about to send what will be alone in flight: may it wait for the answer by
  * itself? For how long, 0: no. If so, replies_take() follows, after sending. */
-uint32_t replies_claim(DaemonProcess *daemon);
+uint32_t replies_claim(DaemonProcess *daemon, FSMessageType type);
 /* Waits so long (less when the kernel has another request), takes what has come, and leaves
  * the rest to the replier. */
 void replies_take(DaemonProcess *daemon, uint32_t limit_ns);

@@ -7,7 +7,7 @@
  *
  * Waking the replier costs more than many an answer. So a thread whose request is
  * alone in flight may take the replier's place: it takes the ring's sleeping flag
- * down (the daemon wakes nobody then), sends, looks at the ring for at most 0.1 ms, and
+ * down (the daemon wakes nobody then), sends, looks at the ring for a moment, and
  * takes what has come. Then it raises the flag again, on behalf of the replier, which has
  * been asleep in poll(2) all the time, and looks once more, as everybody does who
  * raises it. Nothing is left to this thread after that: death, hanging, the end of the
@@ -148,15 +148,23 @@ void replies_done(DaemonProcess *daemon) {
 
 /* ---- in the replier's place ---- */
 
-uint32_t replies_claim(DaemonProcess *daemon) {
+static TransportWait wait_for(FSMessageType type) {
+    return type == FS_MSG_READ_FILE || type == FS_MSG_FSYNC || type == FS_MSG_SYNC
+               ? TRANSPORT_WAIT_DEVICE
+               : TRANSPORT_WAIT_ANSWER;
+}
+
+uint32_t replies_claim(DaemonProcess *daemon, FSMessageType type) {
     Replies *replies = &daemon->replies;
     uint32_t limit_ns;
 
     if (!transport_has_ring(daemon->transport) || pthread_mutex_trylock(&replies->lock) != 0) {
         return 0;
     }
-    limit_ns =
-        replies->ended || replies->text[0] != 0 ? 0 : transport_look_limit(daemon->transport);
+    replies->wait = wait_for(type);
+    limit_ns = replies->ended || replies->text[0] != 0
+                   ? 0
+                   : transport_look_limit(daemon->transport, replies->wait);
     if (limit_ns > 0) {
         transport_awake(daemon->transport);
     } else {
@@ -180,7 +188,7 @@ void replies_take(DaemonProcess *daemon, uint32_t limit_ns) {
     struct fuse_session *session = daemon->front->session;
     bool more = true;
 
-    if (transport_look(daemon->transport, limit_ns,
+    if (transport_look(daemon->transport, daemon->replies.wait, limit_ns,
                        session != NULL ? fuse_session_fd(session) : -1)) {
         more = take_all(daemon);
     }

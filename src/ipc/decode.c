@@ -138,7 +138,7 @@ static void decode_request_header(const WireRequest *wire, FSRequest *ret) {
 static int decode_request_body(const uint8_t *buf, size_t length, FSRequest *request,
                                char text[128]) {
     const uint8_t *at = buf + FS_REQUEST_HEADER;
-    const uint8_t *name, *name2;
+    const uint8_t *name = NULL, *name2 = NULL;
     uint64_t sum = FS_REQUEST_HEADER + wire_padded(request->name.length) +
                    wire_padded(request->name2.length) + align_up(request->payload_length, 8);
     int r;

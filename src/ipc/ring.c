@@ -13,6 +13,7 @@
 
 static_assert(sizeof(RingControl) == RING_CONTROL_SIZE, "ring control");
 static_assert(offsetof(RingControl, sleeping) == 64, "sleeping");
+static_assert(offsetof(RingControl, rung) == 72, "rung");
 static_assert(offsetof(RingControl, head) == 128, "head");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "shared atomics");
 

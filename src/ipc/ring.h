@@ -33,10 +33,12 @@
 #define RING_CONTROL_SIZE 256u
 #define RING_RECORD_HEADER 8u /* the message's length, then 4 bytes of zero */
 
-/* In shared memory. Each field in a cache line of its own: they have different writers. */
+/* In shared memory. Positions in cache lines of their own: they have different
+ * writers. */
 typedef struct RingControl {
     _Alignas(64) _Atomic uint64_t tail;     /* producer: bytes ever put */
     _Alignas(64) _Atomic uint32_t sleeping; /* consumer: 1; the producer that wakes it: 0 */
+    _Atomic uint64_t rung;                  /* producer: when it last did so (CLOCK_MONOTONIC) */
     _Alignas(64) _Atomic uint64_t head;     /* consumer: bytes ever taken */
     uint8_t reserved[120];
 } RingControl;

@@ -7,21 +7,28 @@
 #include <sched.h>
 
 #define SPIN_MIN_NS 20000u /* below that the clock and the switches decide */
-#define ROOM 4u            /* a look may take so many times the mean */
-#define WEIGHT 8u          /* of the mean: how many looks it remembers */
+#define WAKE_FIRST_NS 20000u
+#define WAKE_MAX_NS 200000u /* more was somebody else's time slice */
+#define WEIGHT 8u           /* of the mean: how many wake-ups it remembers */
 #define MISSES_MIN 4u      /* so many are bad luck */
 #define SKIP_SHIFT_MAX 7u  /* at most 127 sleeps without a look */
 /* A peer on this processor gives it back sooner; somebody else's time slice is longer. */
-#define LOST_NS (2u * SPIN_MAX_NS)
-#define BUSY_MIN_NS UINT64_C(50000000)
+#define LOST_NS 1000000u
+#define BUSY_MIN_NS UINT64_C(10000000)
 #define BUSY_MAX_NS UINT64_C(1600000000)
 
-void spin_init(Spin *spin) {
+void spin_init(Spin *spin, uint32_t wakes) {
     cpu_set_t set;
 
-    *spin = (Spin){.mean_ns = SPIN_MIN_NS / 2};
+    *spin = (Spin){.wakes = wakes, .wake_ns = WAKE_FIRST_NS};
     CPU_ZERO(&set);
     spin->never = sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) < 2;
+}
+
+void spin_woken(Spin *spin, uint64_t took_ns) {
+    uint32_t wake_ns = (uint32_t)MIN(took_ns, (uint64_t)WAKE_MAX_NS);
+
+    spin->wake_ns = (spin->wake_ns * (WEIGHT - 1) + wake_ns) / WEIGHT;
 }
 
 uint32_t spin_limit(Spin *spin, uint64_t now_ns) {
@@ -32,11 +39,11 @@ uint32_t spin_limit(Spin *spin, uint64_t now_ns) {
         spin->skip--;
         return 0;
     }
-    return MIN(MAX(spin->mean_ns * ROOM, SPIN_MIN_NS), SPIN_MAX_NS);
+    return MIN(SPIN_MIN_NS + spin->wake_ns * spin->wakes, SPIN_MAX_NS);
 }
 
-void spin_looked(Spin *spin, bool seen, uint64_t looked_ns, uint64_t now_ns) {
-    if (looked_ns >= LOST_NS) {
+void spin_looked(Spin *spin, bool seen, uint64_t away_ns, uint64_t now_ns) {
+    if (away_ns >= LOST_NS) {
         spin->busy_ns = MIN(MAX(spin->busy_ns * 2, BUSY_MIN_NS), BUSY_MAX_NS);
         spin->busy_end_ns = now_ns + spin->busy_ns;
         return;
@@ -47,11 +54,9 @@ void spin_looked(Spin *spin, bool seen, uint64_t looked_ns, uint64_t now_ns) {
     if (seen) {
         spin->misses /= 2;
     } else {
-        looked_ns = SPIN_MAX_NS / ROOM; /* perhaps the waits have become longer */
         spin->misses++;
         if (spin->misses >= MISSES_MIN) {
             spin->skip = (1u << MIN(spin->misses - MISSES_MIN + 1, SKIP_SHIFT_MAX)) - 1;
         }
     }
-    spin->mean_ns = (spin->mean_ns * (WEIGHT - 1) + (uint32_t)looked_ns) / WEIGHT;
 }

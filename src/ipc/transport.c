@@ -40,6 +40,15 @@ static_assert(FS_REQUEST_HEADER + 256 + FS_INLINE_MAX + RING_RECORD_HEADER <= RI
 static_assert(FS_RESPONSE_HEADER + FS_INLINE_MAX + RING_RECORD_HEADER <= RING_BYTES_PER_SLOT,
               "response in a ring");
 
+/* How many wake-ups (spin.h). Before the next request there are two for each that the kernel makes
+ * of the front-end in between; until an answer the daemon's and ours, and a device's wake-up has a
+ * processor to wake as well. */
+static const uint32_t wakes_spared[] = {
+    [TRANSPORT_WAIT_MESSAGE] = 8,
+    [TRANSPORT_WAIT_ANSWER] = 4,
+    [TRANSPORT_WAIT_DEVICE] = 4,
+};
+
 enum { FD_MEMORY, FD_WAKE, FD_BELL }; /* in the order of HelloFd, from HELLO_FD_RING on */
 
 struct Transport {
@@ -52,7 +61,7 @@ struct Transport {
     int peer_fds[HELLO_RING_FDS];
     pthread_mutex_t send_lock;
     unsigned empty_wakeups; /* since the last message */
-    Spin spin;
+    Spin spin[TRANSPORT_WAIT_DEVICE + 1];
 };
 
 int transport_new(Channel *channel, Transport **ret) {
@@ -109,6 +118,13 @@ bool transport_has_ring(const Transport *transport) {
     return transport->ring;
 }
 
+static uint64_t now_ns(void) {
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 /* ---- setting up ---- */
 
 static uint64_t ring_bytes(unsigned slots) {
@@ -127,7 +143,9 @@ static void init_rings(Transport *transport, unsigned slots, Ring *requests, Rin
 
     ring_init(requests, base, base + CONTROL_PAGE, bytes);
     ring_init(responses, base + RING_CONTROL_SIZE, base + CONTROL_PAGE + bytes, bytes);
-    spin_init(&transport->spin);
+    for (size_t i = 0; i < ARRAY_SIZE(wakes_spared); i++) {
+        spin_init(&transport->spin[i], wakes_spared[i]);
+    }
 }
 
 /* Its pages come with use, from the first byte on: a spare that is never spoken to, and a mount
@@ -258,6 +276,7 @@ int transport_try_end(Transport *transport) {
 static void wake_peer(Transport *transport) {
     ssize_t n;
 
+    atomic_store_explicit(&transport->out.control->rung, now_ns(), memory_order_relaxed);
     /* A full pipe is a wake-up already; a closed one is the receiving side's to find. */
     do {
         n = write(transport->bell_fd, "", 1);
@@ -320,21 +339,14 @@ void transport_awake(Transport *transport) {
 
 /* ---- looking ---- */
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static bool is_readable(int fd) {
     struct pollfd waited = {.fd = fd, .events = POLLIN};
 
     return fd >= 0 && poll(&waited, 1, 0) > 0;
 }
 
-uint32_t transport_look_limit(Transport *transport) {
-    return transport->ring ? spin_limit(&transport->spin, now_ns()) : 0;
+uint32_t transport_look_limit(Transport *transport, TransportWait wait) {
+    return transport->ring ? spin_limit(&transport->spin[wait], now_ns()) : 0;
 }
 
 /* Something has come, or a position is impossible, which receiving finds out. */
@@ -348,14 +360,16 @@ static bool look_briefly(const Transport *transport) {
     return false;
 }
 
-bool transport_look(Transport *transport, uint32_t limit_ns, int busy_fd) {
+bool transport_look(Transport *transport, TransportWait wait, uint32_t limit_ns, int busy_fd) {
     const uint64_t started = now_ns();
-    uint64_t now = started, asked = started;
+    uint64_t now = started, last = started, asked = started, away_ns = 0;
     bool seen;
 
     for (;;) {
         seen = look_briefly(transport);
         now = now_ns();
+        away_ns = MAX(away_ns, now - last);
+        last = now;
         if (seen || now - started >= limit_ns) {
             break;
         }
@@ -367,7 +381,7 @@ bool transport_look(Transport *transport, uint32_t limit_ns, int busy_fd) {
         }
         (void)sched_yield();
     }
-    spin_looked(&transport->spin, seen, now - started, now);
+    spin_looked(&transport->spin[wait], seen, away_ns, now);
     return seen;
 }
 
@@ -375,14 +389,25 @@ int transport_wake_fd(const Transport *transport) {
     return transport->wake_fd;
 }
 
+/* By the peer's word, which may be anything, and which an older peer does not give. */
+static void woken_since(Transport *transport, uint64_t rung_ns) {
+    uint64_t took_ns = now_ns() - rung_ns;
+
+    for (size_t i = 0; rung_ns != 0 && i < ARRAY_SIZE(transport->spin); i++) {
+        spin_woken(&transport->spin[i], took_ns);
+    }
+}
+
 int transport_woken(Transport *transport) {
     uint8_t bytes[256];
+    uint64_t rung = atomic_load_explicit(&transport->in.control->rung, memory_order_relaxed);
 
     /* What does not fit wakes once more. At end of file the peer has gone. */
     if (read(transport->wake_fd, bytes, sizeof(bytes)) == 0) {
         return -EPIPE;
     }
     ring_awake(&transport->in);
+    woken_since(transport, rung);
     return ++transport->empty_wakeups > EMPTY_WAKEUPS_MAX ? -EPROTO : 0;
 }
 

@@ -405,8 +405,8 @@ static void server_look(Server *server) {
         return;
     }
     server->busy = false;
-    limit_ns = transport_look_limit(transport);
-    if (limit_ns > 0 && transport_look(transport, limit_ns, -1)) {
+    limit_ns = transport_look_limit(transport, TRANSPORT_WAIT_MESSAGE);
+    if (limit_ns > 0 && transport_look(transport, TRANSPORT_WAIT_MESSAGE, limit_ns, -1)) {
         server_receive(server);
     }
 }

@@ -4,6 +4,7 @@
  * and the stacked backends, the direct/buffered split; and the suspending
  * backend, whose cases lie in block_uring_cases.h.
  */
+#include "../../src/block/at_once.h"
 #include "../../src/block/uring_split.h"
 #include "berth/log.h"
 #include "block_testing.h"
@@ -562,6 +563,35 @@ START_TEST(recorder_puts_late_writes_after_the_flush) {
 }
 END_TEST
 
+/* Of operations that are slow all the time hardly any is done at once; quick ones bring it back. */
+START_TEST(at_once_while_quick) {
+    AtOnce at_once = {.quick_ns = 1000};
+    unsigned tried = 0;
+
+    for (unsigned i = 0; i < 100; i++) {
+        ck_assert(at_once_next(&at_once));
+        at_once_took(&at_once, 1000);
+    }
+    for (unsigned i = 0; i < 2000; i++) {
+        if (at_once_next(&at_once)) {
+            tried++;
+            at_once_took(&at_once, 1001);
+        }
+    }
+    ck_assert_uint_ge(tried, 8);
+    ck_assert_uint_le(tried, 16);
+    for (unsigned i = 0; i < 256 && !at_once_next(&at_once); i++) {
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        at_once_took(&at_once, 10);
+        ck_assert(at_once_next(&at_once));
+    }
+    at_once_took(&at_once, 1001); /* once is bad luck */
+    ck_assert(!at_once_next(&at_once));
+    ck_assert(at_once_next(&at_once));
+}
+END_TEST
+
 static Suite *block_suite(void) {
     Suite *suite = suite_create("block");
     TCase *plain = tcase_create("plain");
@@ -584,6 +614,7 @@ static Suite *block_suite(void) {
     tcase_add_test(plain, fault_range_and_delay);
     tcase_add_test(plain, recorder_counts_epochs);
     tcase_add_test(plain, recorder_puts_late_writes_after_the_flush);
+    tcase_add_test(plain, at_once_while_quick);
     suite_add_tcase(suite, plain);
 
     suite_add_tcase(suite, uring_cases_new());

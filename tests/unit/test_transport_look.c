@@ -3,6 +3,7 @@
  * Looking at a ring before falling asleep, and several threads that take turns in
  * receiving while one of them sleeps.
  */
+#include "../../src/ipc/spin.h"
 #include "transport_pair.h"
 
 #include <sched.h>
@@ -14,15 +15,15 @@ START_TEST(look_finds_and_takes_nothing) {
     Pair pair;
 
     make_pair(&pair, SLOTS);
-    ck_assert(!transport_look(pair.daemon, 1000, -1));
+    ck_assert(!transport_look(pair.daemon, TRANSPORT_WAIT_MESSAGE, 1000, -1));
     ck_assert_int_eq(transport_send(pair.front, "here", 4), 0);
     ck_assert(!readable(transport_wake_fd(pair.daemon))); /* no flag was raised */
-    ck_assert(transport_look(pair.daemon, 1000, -1));
-    ck_assert(transport_look(pair.daemon, 1000, -1));
+    ck_assert(transport_look(pair.daemon, TRANSPORT_WAIT_MESSAGE, 1000, -1));
+    ck_assert(transport_look(pair.daemon, TRANSPORT_WAIT_MESSAGE, 1000, -1));
     ck_assert_int_eq(transport_try_receive(pair.daemon, buf, sizeof(buf)), 4);
-    ck_assert(!transport_look(pair.daemon, 1000, -1));
+    ck_assert(!transport_look(pair.daemon, TRANSPORT_WAIT_MESSAGE, 1000, -1));
     put64(&pair, REQUESTS_TAIL, UINT64_MAX); /* to be looked at by who can say what is wrong */
-    ck_assert(transport_look(pair.daemon, 1000, -1));
+    ck_assert(transport_look(pair.daemon, TRANSPORT_WAIT_MESSAGE, 1000, -1));
     ck_assert_int_eq(transport_try_receive(pair.daemon, buf, sizeof(buf)), -EPROTO);
     end_pair(&pair);
 }
@@ -36,23 +37,79 @@ static uint64_t elapsed_ns(const struct timespec *since) {
            (uint64_t)since->tv_nsec;
 }
 
-/* A peer that is silent costs at most 0.1 ms, and after a while next to nothing. */
+/* A peer that is silent costs at most 1 ms, and after a while next to nothing. */
 START_TEST(look_is_bounded) {
     unsigned looks = 0;
     Pair pair;
 
     make_pair(&pair, SLOTS);
     for (unsigned i = 0; i < 2000; i++) {
-        uint32_t limit = transport_look_limit(pair.daemon);
+        uint32_t limit = transport_look_limit(pair.daemon, TRANSPORT_WAIT_MESSAGE);
 
-        ck_assert_uint_le(limit, 100000);
+        ck_assert_uint_le(limit, SPIN_MAX_NS);
         if (limit > 0) {
-            ck_assert(!transport_look(pair.daemon, limit, -1));
+            ck_assert(!transport_look(pair.daemon, TRANSPORT_WAIT_MESSAGE, limit, -1));
             looks++;
         }
     }
     ck_assert_uint_le(looks, 32);
     end_pair(&pair);
+}
+END_TEST
+
+/* The longer wake-ups take, the longer a look, within bounds whatever the peer says of them. */
+START_TEST(look_is_as_long_as_wake_ups) {
+    const uint64_t said[] = {0, 1, UINT64_MAX, UINT64_MAX / 2};
+    uint32_t quick, slow;
+    Spin spin;
+    Pair pair;
+
+    spin_init(&spin, 8);
+    if (spin.never) {
+        return; /* one processor: nobody looks */
+    }
+    for (unsigned i = 0; i < 100; i++) {
+        spin_woken(&spin, 5000);
+    }
+    quick = spin_limit(&spin, 1);
+    for (unsigned i = 0; i < 100; i++) {
+        spin_woken(&spin, 50000);
+    }
+    slow = spin_limit(&spin, 1);
+    ck_assert_uint_ge(quick, 8 * 4000);
+    ck_assert_uint_le(quick, 100000);
+    ck_assert_uint_ge(slow, 8 * 40000);
+    make_pair(&pair, SLOTS);
+    for (unsigned i = 0; i < 100 * ARRAY_SIZE(said); i++) {
+        put64(&pair, REQUESTS_RUNG, said[i / 100]);
+        ck_assert_int_eq(transport_woken(pair.daemon), 0);
+        ck_assert_uint_le(transport_look_limit(pair.daemon, TRANSPORT_WAIT_MESSAGE), SPIN_MAX_NS);
+    }
+    end_pair(&pair);
+}
+END_TEST
+
+/* A processor that others want for long is left to them: for 10 ms, and longer each time. */
+START_TEST(look_leaves_a_busy_machine) {
+    uint64_t now = 1000000000, away = 0;
+    Spin spin;
+
+    spin_init(&spin, 4);
+    if (spin.never) {
+        return;
+    }
+    for (unsigned i = 0; i < 12; i++) {
+        uint64_t before = away;
+
+        ck_assert_uint_gt(spin_limit(&spin, now), 0);
+        spin_looked(&spin, true, 3000000, now);
+        for (away = 0; spin_limit(&spin, now + away) == 0; away += 1000000) {
+            ck_assert_uint_lt(away, 2000000000);
+        }
+        ck_assert_uint_ge(away, MAX(before, (uint64_t)10000000));
+        now += away;
+    }
+    ck_assert_uint_ge(away, 1000000000);
 }
 END_TEST
 
@@ -66,7 +123,7 @@ START_TEST(look_gives_way) {
     ck_assert_int_eq(pipe(fds), 0);
     ck_assert_int_eq(write(fds[1], "", 1), 1);
     (void)clock_gettime(CLOCK_MONOTONIC, &started);
-    ck_assert(!transport_look(pair.daemon, UINT32_MAX, fds[0]));
+    ck_assert(!transport_look(pair.daemon, TRANSPORT_WAIT_MESSAGE, UINT32_MAX, fds[0]));
     ck_assert_uint_lt(elapsed_ns(&started), 2000000000u); /* and not the four seconds */
     (void)close(fds[0]);
     (void)close(fds[1]);
@@ -78,7 +135,7 @@ START_TEST(look_never_by_socket) {
     Pair pair = {0};
 
     make_sockets(&pair);
-    ck_assert_uint_eq(transport_look_limit(pair.front), 0);
+    ck_assert_uint_eq(transport_look_limit(pair.front, TRANSPORT_WAIT_MESSAGE), 0);
     transport_free(pair.front);
     transport_free(pair.daemon);
 }
@@ -146,7 +203,8 @@ START_TEST(taking_turns) {
         ck_assert_int_eq(transport_send(pair.front, &i, sizeof(i)), 0);
         if (claimed) {
             if (next_random(&random) % 3 != 0) {
-                (void)transport_look(pair.front, (uint32_t)(next_random(&random) % 20000), -1);
+                (void)transport_look(pair.front, TRANSPORT_WAIT_MESSAGE,
+                                     (uint32_t)(next_random(&random) % 20000), -1);
                 take_all(&turns);
             }
             while (!transport_prepare_sleep(pair.front)) {
@@ -184,6 +242,8 @@ int main(void) {
     tcase_set_timeout(look, 100);
     tcase_add_test(look, look_finds_and_takes_nothing);
     tcase_add_test(look, look_is_bounded);
+    tcase_add_test(look, look_is_as_long_as_wake_ups);
+    tcase_add_test(look, look_leaves_a_busy_machine);
     tcase_add_test(look, look_gives_way);
     tcase_add_test(look, look_never_by_socket);
     tcase_add_loop_test(look, taking_turns, 0, 2);

@@ -231,7 +231,7 @@ static int search(FatVolume *volume, uint32_t goal, uint32_t want, Found *best) 
     FatAlloc *alloc = &volume->alloc;
     uint32_t first = (alloc->hint - 2) / FAT_SEGMENT_CLUSTERS;
     uint32_t from = (alloc->hint - 2) % FAT_SEGMENT_CLUSTERS;
-    FatSegment *segment;
+    FatSegment *segment = NULL;
     int r;
 
     if (fat_cluster_valid(&volume->geo, goal)) {
@@ -272,7 +272,7 @@ static int reserve_run(FatVolume *volume, uint32_t goal, uint32_t want, FatRunLi
 
     for (;;) {
         Found best = {.count = 0};
-        FatSegment *segment;
+        FatSegment *segment = NULL;
         uint32_t cluster;
         int r = search(volume, goal, want, &best);
 
