@@ -21,6 +21,10 @@
  * are kept per inode and seen once per description, and errors of direct
  * writes were results of those writes.
  *
+ * Small writes go through the page cache: a copy of a few KiB is done sooner than a device
+ * has answered, and only a flush has to wait for that. With large ones the device is
+ * as fast, and the cache is spared.
+ *
  * Small reads first try the page cache without waiting. A miss starts reading
  * into the cache what is then read again directly, so misses are followed by a
  * growing number of requests that do not try.
@@ -48,6 +52,7 @@
 #define PIECE_ATTEMPTS_MAX 100
 #define HOT_READ_MAX (128 * 1024)
 #define AT_ONCE_MAX (128 * 1024)
+#define SMALL_WRITE_MAX (64 * 1024)
 /* What a worker's two wake-ups may take, and for a flush some more: who waits for one waits long.
  */
 #define QUICK_WRITE_NS 100000u
@@ -85,8 +90,9 @@ struct UringState {
     int direct_fd;              /* -1: none */
     int fixed_fd, fixed_direct; /* places in the ring's file table, -1: none */
     SplitRule rule;
-    bool in_memory; /* the image lies on tmpfs */
-    bool hot_reads; /* the medium can answer without waiting */
+    SplitRule small_rule; /* the same for small writes */
+    bool in_memory;       /* the image lies on tmpfs */
+    bool hot_reads;       /* the medium can answer without waiting */
     unsigned hot_skip, hot_penalty;
     AtOnce writes_at_once, flushes_at_once;
     unsigned in_flight; /* pieces */
@@ -273,7 +279,7 @@ static void piece_finished(Piece *piece, int result) {
     }
     if (result == -EINVAL && piece->direct) {
         /* The medium wants more alignment than it said. */
-        state->rule.direct = false;
+        state->rule.direct = state->small_rule.direct = false;
         state->device->direct_alignment = 0;
         piece->direct = false;
         piece_start(piece);
@@ -298,6 +304,11 @@ static void piece_finished(Piece *piece, int result) {
 
 /* ---- requests ---- */
 
+static const SplitRule *rule_of(const UringState *state, const BlockRequest *request) {
+    return request->op == BLOCK_WRITE && request->length <= SMALL_WRITE_MAX ? &state->small_rule
+                                                                            : &state->rule;
+}
+
 /* Fills piece with what comes next; false when the request needs no (more) pieces. */
 static bool cut_piece(UringState *state, BlockRequest *request, Piece *piece) {
     UringRequest *own = uring_request(request);
@@ -314,8 +325,8 @@ static bool cut_piece(UringState *state, BlockRequest *request, Piece *piece) {
     if (request->op == BLOCK_READ || request->op == BLOCK_WRITE) {
         SplitPart part;
 
-        uring_split_next(&state->rule, &own->cursor, piece->offset, request->length - own->cut,
-                         piece->iov, PIECE_IOV_MAX, &part);
+        uring_split_next(rule_of(state, request), &own->cursor, piece->offset,
+                         request->length - own->cut, piece->iov, PIECE_IOV_MAX, &part);
         piece->direct = part.direct;
         piece->iov_count = part.iov_count;
         piece->length = part.length;
@@ -504,6 +515,8 @@ static int state_open(UringState *state, const BlockOpenConfig *config) {
         /* What is left for the page cache is heads and tails: reading ahead would be waste. */
         (void)posix_fadvise(state->image.fd, 0, 0, POSIX_FADV_RANDOM);
     }
+    state->small_rule = state->rule;
+    state->small_rule.direct = config->direct > 0;
     if (!loop_has_ring(state->loop)) {
         return 0;
     }

@@ -14,6 +14,7 @@
 #define SKIP_SHIFT_MAX 7u  /* at most 127 sleeps without a look */
 /* A peer on this processor gives it back sooner; somebody else's time slice is longer. */
 #define LOST_NS 1000000u
+#define STREAK_MIN 8u /* looks before it is worth three system calls */
 #define BUSY_MIN_NS UINT64_C(10000000)
 #define BUSY_MAX_NS UINT64_C(1600000000)
 
@@ -43,6 +44,7 @@ uint32_t spin_limit(Spin *spin, uint64_t now_ns) {
 }
 
 void spin_looked(Spin *spin, bool seen, uint64_t away_ns, uint64_t now_ns) {
+    spin->streak += seen;
     if (away_ns >= LOST_NS) {
         spin->busy_ns = MIN(MAX(spin->busy_ns * 2, BUSY_MIN_NS), BUSY_MAX_NS);
         spin->busy_end_ns = now_ns + spin->busy_ns;
@@ -58,5 +60,28 @@ void spin_looked(Spin *spin, bool seen, uint64_t away_ns, uint64_t now_ns) {
         if (spin->misses >= MISSES_MIN) {
             spin->skip = (1u << MIN(spin->misses - MISSES_MIN + 1, SKIP_SHIFT_MAX)) - 1;
         }
+    }
+}
+
+void spin_stay(Spin *spin) {
+    cpu_set_t here;
+    int cpu;
+
+    if (spin->stays || spin->streak < STREAK_MIN) {
+        return;
+    }
+    cpu = sched_getcpu();
+    if (cpu >= 0 && sched_getaffinity(0, sizeof(spin->before), &spin->before) == 0) {
+        CPU_ZERO(&here);
+        CPU_SET((size_t)cpu, &here);
+        spin->stays = sched_setaffinity(0, sizeof(here), &here) == 0;
+    }
+}
+
+void spin_sleep(Spin *spin) {
+    spin->streak = 0;
+    if (spin->stays) {
+        (void)sched_setaffinity(0, sizeof(spin->before), &spin->before);
+        spin->stays = false;
     }
 }

@@ -28,6 +28,8 @@
 
 #include "berth/base.h"
 
+#include <sched.h>
+
 #define SPIN_MAX_NS 1000000u
 
 typedef struct Spin {
@@ -36,6 +38,9 @@ typedef struct Spin {
     uint32_t wake_ns;     /* what one takes, in the mean */
     uint32_t misses;      /* looks in vain, more or less in a row */
     uint32_t skip;        /* sleeps that begin without one */
+    uint32_t streak;      /* looks that saw something since the last sleep */
+    bool stays;           /* on its processor */
+    cpu_set_t before;     /* stays: where it may run otherwise */
     uint64_t busy_ns;     /* how long to stay away from a busy machine; 0: it was not */
     uint64_t busy_end_ns; /* and until when */
 } Spin;
@@ -49,6 +54,12 @@ uint32_t spin_limit(Spin *spin, uint64_t now_ns);
 /* A look has ended now and seen something or not. away_ns: the longest time in it that others had
  * our processor. */
 void spin_looked(Spin *spin, bool seen, uint64_t away_ns, uint64_t now_ns);
+
+/* Once looks have seen something for a while the thread stays on its processor until it sleeps:
+ * where the scheduler moves it about, the others must find their places anew each time. For the
+ * one thread that does all the looking with this Spin. */
+void spin_stay(Spin *spin);
+void spin_sleep(Spin *spin);
 
 /* Tells the processor that this is a loop that waits. */
 static inline void spin_pause(void) {

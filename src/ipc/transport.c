@@ -328,7 +328,12 @@ int transport_try_receive(Transport *transport, void *buf, size_t capacity) {
 }
 
 bool transport_prepare_sleep(Transport *transport) {
-    return !transport->ring || ring_prepare_sleep(&transport->in);
+    bool sleep = !transport->ring || ring_prepare_sleep(&transport->in);
+
+    if (sleep) {
+        spin_sleep(&transport->spin[TRANSPORT_WAIT_MESSAGE]);
+    }
+    return sleep;
 }
 
 void transport_awake(Transport *transport) {
@@ -382,6 +387,9 @@ bool transport_look(Transport *transport, TransportWait wait, uint32_t limit_ns,
         (void)sched_yield();
     }
     spin_looked(&transport->spin[wait], seen, away_ns, now);
+    if (wait == TRANSPORT_WAIT_MESSAGE) {
+        spin_stay(&transport->spin[wait]);
+    }
     return seen;
 }
 

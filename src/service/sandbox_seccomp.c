@@ -66,15 +66,13 @@ static const int allowed[] = {
 
 /* Refused with EPERM instead of death: asked for by libraries on their own. */
 static const int refused[] = {
-    SCMP_SYS(open),      SCMP_SYS(openat),      SCMP_SYS(stat),
-    SCMP_SYS(lstat),     SCMP_SYS(fstat),       SCMP_SYS(newfstatat),
-    SCMP_SYS(statx),     SCMP_SYS(access),      SCMP_SYS(faccessat),
-    SCMP_SYS(readlink),  SCMP_SYS(readlinkat),  SCMP_SYS(getcwd),
-    SCMP_SYS(lseek),     SCMP_SYS(fcntl),       SCMP_SYS(ioctl),
-    SCMP_SYS(uname),     SCMP_SYS(sysinfo),     SCMP_SYS(sched_getaffinity),
-    SCMP_SYS(getrusage), SCMP_SYS(getrlimit),   SCMP_SYS(prlimit64),
-    SCMP_SYS(getuid),    SCMP_SYS(geteuid),     SCMP_SYS(getgid),
-    SCMP_SYS(getegid),   SCMP_SYS(sigaltstack), SCMP_SYS(membarrier),
+    SCMP_SYS(open),        SCMP_SYS(openat),     SCMP_SYS(stat),       SCMP_SYS(lstat),
+    SCMP_SYS(fstat),       SCMP_SYS(newfstatat), SCMP_SYS(statx),      SCMP_SYS(access),
+    SCMP_SYS(faccessat),   SCMP_SYS(readlink),   SCMP_SYS(readlinkat), SCMP_SYS(getcwd),
+    SCMP_SYS(lseek),       SCMP_SYS(fcntl),      SCMP_SYS(ioctl),      SCMP_SYS(uname),
+    SCMP_SYS(sysinfo),     SCMP_SYS(getrusage),  SCMP_SYS(getrlimit),  SCMP_SYS(prlimit64),
+    SCMP_SYS(getuid),      SCMP_SYS(geteuid),    SCMP_SYS(getgid),     SCMP_SYS(getegid),
+    SCMP_SYS(sigaltstack), SCMP_SYS(membarrier),
 };
 
 #if SANDBOX_TEST_PROFILE
@@ -144,6 +142,13 @@ static int add_memory(scmp_filter_ctx filter, int memory_fd) {
     return r;
 }
 
+/* A thread may say on which processors it runs (src/ipc/spin.c), for itself alone. */
+static int add_placing(scmp_filter_ctx filter) {
+    int r = allow_if(filter, SCMP_SYS(sched_getaffinity), 0, SCMP_CMP_EQ, 0, 0);
+
+    return r < 0 ? r : allow_if(filter, SCMP_SYS(sched_setaffinity), 0, SCMP_CMP_EQ, 0, 0);
+}
+
 static int add_ring(scmp_filter_ctx filter) {
     int r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(io_uring_enter), 0);
 
@@ -166,6 +171,9 @@ static int add_rules(scmp_filter_ctx filter, const Sandbox *sandbox) {
         r = add_list(filter, SCMP_ACT_ERRNO(EPERM), refused, ARRAY_SIZE(refused));
     }
 #endif
+    if (r == 0) {
+        r = add_placing(filter);
+    }
     if (r == 0 && loop_has_ring(sandbox->config->loop)) {
         r = add_ring(filter);
     }

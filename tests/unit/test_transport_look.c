@@ -89,6 +89,31 @@ START_TEST(look_is_as_long_as_wake_ups) {
 }
 END_TEST
 
+/* Looks that succeed keep the thread where it is, until it sleeps. */
+START_TEST(look_stays_on_its_processor) {
+    cpu_set_t before, now;
+    uint8_t buf[64];
+    Pair pair;
+
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(before), &before), 0);
+    if (CPU_COUNT(&before) < 2) {
+        return;
+    }
+    make_pair(&pair, SLOTS);
+    for (unsigned i = 0; i < 100; i++) {
+        ck_assert_int_eq(transport_send(pair.front, "here", 4), 0);
+        ck_assert(transport_look(pair.daemon, TRANSPORT_WAIT_MESSAGE, 100000, -1));
+        ck_assert_int_eq(transport_try_receive(pair.daemon, buf, sizeof(buf)), 4);
+    }
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(now), &now), 0);
+    ck_assert_int_eq(CPU_COUNT(&now), 1);
+    ck_assert(transport_prepare_sleep(pair.daemon));
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(now), &now), 0);
+    ck_assert(CPU_EQUAL(&now, &before));
+    end_pair(&pair);
+}
+END_TEST
+
 /* A processor that others want for long is left to them: for 10 ms, and longer each time. */
 START_TEST(look_leaves_a_busy_machine) {
     uint64_t now = 1000000000, away = 0;
@@ -243,6 +268,7 @@ int main(void) {
     tcase_add_test(look, look_finds_and_takes_nothing);
     tcase_add_test(look, look_is_bounded);
     tcase_add_test(look, look_is_as_long_as_wake_ups);
+    tcase_add_test(look, look_stays_on_its_processor);
     tcase_add_test(look, look_leaves_a_busy_machine);
     tcase_add_test(look, look_gives_way);
     tcase_add_test(look, look_never_by_socket);
