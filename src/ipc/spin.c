@@ -10,8 +10,8 @@
 #define WAKE_FIRST_NS 20000u
 #define WAKE_MAX_NS 200000u /* more was somebody else's time slice */
 #define WEIGHT 8u           /* of the mean: how many wake-ups it remembers */
-#define MISSES_MIN 4u      /* so many are bad luck */
-#define SKIP_SHIFT_MAX 7u  /* at most 127 sleeps without a look */
+#define MISSES_MIN 4u       /* so many are bad luck */
+#define SKIP_SHIFT_MAX 7u   /* at most 127 sleeps without a look */
 /* A peer on this processor gives it back sooner; somebody else's time slice is longer. */
 #define LOST_NS 1000000u
 #define STREAK_MIN 8u /* looks before it is worth three system calls */
@@ -67,7 +67,7 @@ void spin_stay(Spin *spin) {
     cpu_set_t here;
     int cpu;
 
-    if (spin->stays || spin->streak < STREAK_MIN) {
+    if (spin->stays || spin->cannot_stay || spin->streak < STREAK_MIN) {
         return;
     }
     cpu = sched_getcpu();
@@ -76,6 +76,7 @@ void spin_stay(Spin *spin) {
         CPU_SET((size_t)cpu, &here);
         spin->stays = sched_setaffinity(0, sizeof(here), &here) == 0;
     }
+    spin->cannot_stay = !spin->stays;
 }
 
 void spin_sleep(Spin *spin) {

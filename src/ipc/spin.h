@@ -40,6 +40,7 @@ typedef struct Spin {
     uint32_t skip;        /* sleeps that begin without one */
     uint32_t streak;      /* looks that saw something since the last sleep */
     bool stays;           /* on its processor */
+    bool cannot_stay;     /* somebody's filter refuses it */
     cpu_set_t before;     /* stays: where it may run otherwise */
     uint64_t busy_ns;     /* how long to stay away from a busy machine; 0: it was not */
     uint64_t busy_end_ns; /* and until when */
