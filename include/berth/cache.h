@@ -192,6 +192,11 @@ int txn_on_abort(Txn *txn, void (*fn)(void *arg), void *arg);
  */
 uint64_t txn_batch(const Txn *txn);
 int txn_separate(Txn *txn);
+/*
+ * The highest class in which the record's batch has written any of these bytes so far: the lowest
+ * that they can be written in without a new batch. 0 also where nothing has been written.
+ */
+unsigned txn_class_written(const Txn *txn, uint64_t block, uint32_t offset, uint32_t length);
 /* The open transaction, or NULL. */
 Txn *txn_current(Cache *cache);
 

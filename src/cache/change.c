@@ -361,6 +361,28 @@ int txn_separate(Txn *txn) {
     return cache_txn_fail(txn, -ERESTART);
 }
 
+unsigned txn_class_written(const Txn *txn, uint64_t block, uint32_t offset, uint32_t length) {
+    const CacheBuffer *buffer = cache_buffer_lookup(txn->cache, block);
+    unsigned top = 0;
+
+    assert(range_inside(offset, length, txn->cache->config.block_size));
+    /* What has been written is in memory until it is on the medium. */
+    if (buffer == NULL || buffer->state != BUFFER_PRESENT || !has_base(txn, buffer)) {
+        return 0;
+    }
+    if (buffer->classes.entries == NULL || length == txn->cache->config.block_size) {
+        top = buffer->classes.top;
+        length = 0;
+    }
+    for (uint32_t i = 0; i < length; i++) {
+        unsigned entry = buffer->classes.entries[offset + i];
+
+        top = MAX(top, entry & 0x0f);
+        top = MAX(top, entry >> 4);
+    }
+    return top > 0 ? top - 1 : 0;
+}
+
 /* ---- hooks ---- */
 
 int txn_on_commit(Txn *txn, void (*fn)(void *arg), void *arg) {

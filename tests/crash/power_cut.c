@@ -6,10 +6,11 @@
  * since. With a journal the state is then what its replay makes of it. power_cut_judge.c says what
  * each state must keep.
  *
- * usage: power_cut [-jv] [-y FSCK_HFS] IMAGE SEED OPERATIONS STATES
+ * usage: power_cut [-jk] [-n NODES] [-y FSCK_HFS] IMAGE SEED OPERATIONS STATES
  *
  * IMAGE: fresh from mkfs.fat, or with -y from a maker of HFS volumes; not changed. -j: with a side
- * journal. -v: tells what an HFS volume without one has lost.
+ * journal. -k: goes on after something was lost, and counts. -n: there are so many files and
+ * directories at the most (32), shorter ones if they are many.
  */
 #include "power_cut.h"
 #include "berth/log.h"
@@ -31,6 +32,24 @@ uint32_t random_pick(PowerCut *cut, uint32_t limit) {
 
 void die(const PowerCut *cut, const char *what, long long detail) {
     fprintf(stderr, "power_cut: seed %lu: %s (%lld)\n", cut->seed, what, detail);
+    exit(1);
+}
+
+void bad_state(PowerCut *cut, const char *path) {
+    char kept[64];
+
+    cut->bad_states++;
+    if (cut->goes_on) {
+        return;
+    }
+    fprintf(stderr, "power_cut: image kept: %s\n", path);
+    if (cut->type == &hfs_type) {
+        (void)snprintf(kept, sizeof(kept), "%s.before", path);
+        int fd = open(kept, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        if (fd >= 0 && write(fd, cut->before, cut->size) == (ssize_t)cut->size) {
+            fprintf(stderr, "power_cut: as it was before its repair: %s\n", kept);
+        }
+    }
     exit(1);
 }
 
@@ -124,7 +143,8 @@ static void load_base(PowerCut *cut, const char *path) {
 }
 
 static void usage(void) {
-    fprintf(stderr, "usage: power_cut [-jv] [-y FSCK_HFS] IMAGE SEED OPERATIONS STATES\n");
+    fprintf(stderr,
+            "usage: power_cut [-jk] [-n NODES] [-y FSCK_HFS] IMAGE SEED OPERATIONS STATES\n");
     exit(2);
 }
 
@@ -140,22 +160,27 @@ static void report(const PowerCut *cut, unsigned long states) {
         printf(", %lu with lost clusters, %lu with two names\n", cut->lost_states,
                cut->two_names_states);
     } else {
-        printf(", %lu repaired, %lu with problems left; something confirmed is lost in %lu\n",
-               cut->repaired_states, cut->left_states, cut->confirmed_lost_states);
+        printf(", %lu repaired\n", cut->repaired_states);
+    }
+    if (cut->bad_states > 0) {
+        printf("%lu states are bad\n", cut->bad_states);
     }
 }
 
 int main(int argc, char **argv) {
-    static PowerCut cut = {.type = &fat_type};
+    static PowerCut cut = {.type = &fat_type, .node_count = 32, .length_max = CONTENT_MAX};
     char path[] = "/tmp/berth-power-cut.XXXXXX";
     bool journal = false;
     int option;
 
-    while ((option = getopt(argc, argv, "jvy:")) != -1) {
+    while ((option = getopt(argc, argv, "jkn:y:")) != -1) {
         if (option == 'j') {
             journal = true;
-        } else if (option == 'v') {
-            cut.verbose = true;
+        } else if (option == 'k') {
+            cut.goes_on = true;
+        } else if (option == 'n') {
+            cut.node_count = (uint32_t)MIN(strtoul(optarg, NULL, 0), (unsigned long)NODES);
+            cut.length_max = cut.node_count > 64 ? CONTENT_MAX / 4 : CONTENT_MAX;
         } else if (option == 'y') {
             cut.type = &hfs_type;
             cut.fsck_hfs = optarg;
@@ -163,7 +188,7 @@ int main(int argc, char **argv) {
             usage();
         }
     }
-    if (argc - optind != 4) {
+    if (argc - optind != 4 || cut.node_count == 0) {
         usage();
     }
     argv += optind;
@@ -176,7 +201,8 @@ int main(int argc, char **argv) {
     workload_run(&cut);
     uint8_t *state = malloc(cut.size), *journal_state = malloc(cut.journal_size + 1);
     int fd = mkstemp(path);
-    if (fd < 0 || state == NULL || journal_state == NULL) {
+    cut.before = malloc(cut.size);
+    if (fd < 0 || cut.before == NULL || state == NULL || journal_state == NULL) {
         die(&cut, "scratch file", errno);
     }
     unsigned long states = strtoul(argv[3], NULL, 0);
@@ -186,7 +212,8 @@ int main(int argc, char **argv) {
     report(&cut, states);
     free(state);
     free(journal_state);
+    free(cut.before);
     close(fd);
     unlink(path);
-    return 0;
+    return cut.bad_states > 0;
 }

@@ -9,7 +9,7 @@
 
 #include "volume_driver.h"
 
-#define NODES 32
+#define NODES 256 /* at most */
 #define NO_NODE (-1)
 #define CONTENT_MAX 40000
 #define PATH_LENGTH_MAX 640
@@ -46,14 +46,16 @@ typedef struct PowerCut {
     unsigned long seed;
     const FileSystemType *type;
     const char *fsck_hfs; /* the program */
-    bool verbose;         /* tells also what may be lost */
+    bool goes_on;         /* after something bad */
     uint8_t *base;
     uint64_t size;
     uint64_t journal_size; /* 0: no journal */
     uint64_t clock;
     BlockRecording image, journal;
     Node nodes[NODES];
-    int emptying; /* a directory whose children are being moved out, or NO_NODE */
+    uint32_t node_count; /* that are used */
+    uint32_t length_max; /* of a file */
+    int emptying;        /* a directory whose children are being moved out, or NO_NODE */
     Confirmed *confirmed;
     size_t confirmed_count;
     Touch *touches; /* per operation, from 1 */
@@ -61,8 +63,8 @@ typedef struct PowerCut {
     unsigned long exchanges, removals;
     unsigned long lost_states, clean_states, two_names_states;
     unsigned long repaired_states, replayed_states;
-    /* HFS: the checker leaves problems; what was confirmed is lost. */
-    unsigned long left_states, confirmed_lost_states;
+    unsigned long bad_states;
+    uint8_t *before; /* HFS: the state that the checker repaired */
 } PowerCut;
 
 /* Operations that may have reached the state: those in (from, to]. */
@@ -74,6 +76,8 @@ typedef struct Window {
 uint64_t random_next(PowerCut *cut);
 uint32_t random_pick(PowerCut *cut, uint32_t limit);
 _Noreturn void die(const PowerCut *cut, const char *what, long long detail);
+/* The state in `path` is bad, which has been told: keeps it and ends, unless -k was given. */
+void bad_state(PowerCut *cut, const char *path);
 void node_path(const Node *nodes, int node, char ret[PATH_LENGTH_MAX]);
 
 /* What one name adds to the sum over a tree. */
@@ -95,7 +99,7 @@ void judge_mount(PowerCut *cut, uint8_t *state, uint64_t moment, Driver *driver,
 /* Nothing but what fsck.fat may find; with a journal, nothing. */
 void check_fat(PowerCut *cut, uint8_t *state, const char *path, uint64_t moment);
 /* With a journal fsck.hfs finds nothing but the mark; without one it repairs, and the state is what
- * it has made of it. False: it left problems. */
+ * it has made of it. False: it left problems, and that is not the end. */
 bool check_hfs(PowerCut *cut, uint8_t *state, const char *path, uint64_t moment);
 
 #endif

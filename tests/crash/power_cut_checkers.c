@@ -198,15 +198,18 @@ bool check_hfs(PowerCut *cut, uint8_t *state, const char *path, uint64_t moment)
         cut->clean_states++;
         return true;
     }
+    memcpy(cut->before, state, cut->size);
     if (cut->journal_size > 0) {
-        fprintf(stderr, "%s\npower_cut: seed %lu, moment %" PRIu64 ": image kept: %s\n", all,
-                cut->seed, moment, path);
-        exit(1);
+        fprintf(stderr, "%s\npower_cut: seed %lu, moment %" PRIu64 ": problems\n", all, cut->seed,
+                moment);
+        bad_state(cut, path);
+        return false;
     }
     code = run_fsck_hfs(cut, "-y", path, all);
     if ((code & ~1) != 0 || run_fsck_hfs(cut, "-n", path, all) != 0) {
         fprintf(stderr, "%s\npower_cut: seed %lu, moment %" PRIu64 ": fsck.hfs leaves problems\n",
                 all, cut->seed, moment);
+        bad_state(cut, path);
         return false;
     }
     read_back(cut, state, path);

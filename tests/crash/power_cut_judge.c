@@ -146,19 +146,10 @@ static bool node_touched(const PowerCut *cut, const Window *window, int node) {
     return false;
 }
 
-/* Says what is wrong, and ends (image kept) if it must not be: an HFS volume without a journal may
- * lose things. */
 static bool wrong(PowerCut *cut, const char *path, uint32_t operation, const char *what,
-                  const char *image, uint64_t moment) {
-    bool may_be = cut->type == &hfs_type && cut->journal_size == 0;
-
-    if (!may_be || cut->verbose) {
-        fprintf(stderr, "power_cut: seed %lu, moment %" PRIu64 ": \"%s\" of operation %u %s (%s)\n",
-                cut->seed, moment, path, operation, what, may_be ? "may be" : image);
-    }
-    if (!may_be) {
-        exit(1);
-    }
+                  uint64_t moment) {
+    fprintf(stderr, "power_cut: seed %lu, moment %" PRIu64 ": \"%s\" of operation %u %s\n",
+            cut->seed, moment, path, operation, what);
     return false;
 }
 
@@ -175,8 +166,7 @@ static bool is_as_confirmed(Driver *driver, const Node *file, const char *path) 
                                memcmp(bytes, file->bytes, file->length) == 0);
 }
 
-static bool judge_confirmed(PowerCut *cut, Tree *tree, const Window *window, const char *image,
-                            uint64_t moment) {
+static bool judge_confirmed(PowerCut *cut, Tree *tree, const Window *window, uint64_t moment) {
     uint32_t operation = window->from;
     bool good = true;
 
@@ -190,12 +180,12 @@ static bool judge_confirmed(PowerCut *cut, Tree *tree, const Window *window, con
         node_path(window->confirmed->nodes, i, path);
         if (!node_touched(cut, window, i)) {
             if (!is_as_confirmed(&tree->driver, node, path)) {
-                good = wrong(cut, path, operation, "was confirmed and is wrong", image, moment);
+                good = wrong(cut, path, operation, "was confirmed and is wrong", moment);
             }
         } else if (!node->directory && node->length > 0 &&
                    !content_changed(cut, window, node->content) && !tree_has(tree, node)) {
             good = wrong(cut, path, operation, "was confirmed, only got other names, and is gone",
-                         image, moment);
+                         moment);
         }
     }
     return good;
@@ -227,26 +217,25 @@ static bool bytes_are_those_of(const PowerCut *cut, const Tree *tree, uint32_t n
 }
 
 /* Does all that there is lie between two operations? */
-static void judge_atomic(PowerCut *cut, const Tree *tree, const Window *window, const char *image,
-                         uint64_t moment) {
+static bool judge_atomic(PowerCut *cut, const Tree *tree, const Window *window, uint64_t moment) {
     bool names = false;
 
     for (uint32_t n = window->from; n <= window->to; n++) {
         if (cut->touches[n].tree == tree->sum) {
             if (bytes_are_those_of(cut, tree, n, window->to)) {
-                return;
+                return true;
             }
             names = true;
         }
     }
-    (void)wrong(cut, "", window->from,
-                names ? "or later: a file has other bytes than it had when it was like this"
-                      : "or of none up to the cut is what the volume shows",
-                image, moment);
+    return wrong(cut, "", window->from,
+                 names ? "or later: a file has other bytes than it had when it was like this"
+                       : "or of none up to the cut is what the volume shows",
+                 moment);
 }
 
 /* False: something that was confirmed is lost. */
-static bool judge_tree(PowerCut *cut, uint8_t *state, const char *image, uint64_t moment) {
+static bool judge_tree(PowerCut *cut, uint8_t *state, uint64_t moment) {
     static Tree tree;
     Window window = judge_window(cut, moment);
     bool good = true;
@@ -254,10 +243,10 @@ static bool judge_tree(PowerCut *cut, uint8_t *state, const char *image, uint64_
     judge_mount(cut, state, moment, &tree.driver, &tree.device);
     tree_read(&tree);
     if (cut->journal_size > 0) {
-        judge_atomic(cut, &tree, &window, image, moment);
+        good = judge_atomic(cut, &tree, &window, moment);
     }
     if (window.confirmed != NULL) {
-        good = judge_confirmed(cut, &tree, &window, image, moment);
+        good = judge_confirmed(cut, &tree, &window, moment) && good;
     }
     driver_unmount(&tree.driver);
     block_free(tree.device);
@@ -268,8 +257,9 @@ void judge_state(PowerCut *cut, uint8_t *state, const char *path, uint64_t momen
     if (cut->type == &fat_type) {
         check_fat(cut, state, path, moment);
     } else if (!check_hfs(cut, state, path, moment)) {
-        cut->left_states++;
         return;
     }
-    cut->confirmed_lost_states += !judge_tree(cut, state, path, moment);
+    if (!judge_tree(cut, state, moment)) {
+        bad_state(cut, path);
+    }
 }

@@ -51,7 +51,7 @@ static int first_child(const PowerCut *cut, int directory) {
 /* A directory for a new name of `node`, the root if nothing better comes along. */
 static int pick_parent(PowerCut *cut, int node) {
     for (int tries = 0; tries < 8; tries++) {
-        int i = (int)random_pick(cut, NODES);
+        int i = (int)random_pick(cut, cut->node_count);
         if (cut->nodes[i].exists && cut->nodes[i].directory && i != cut->emptying &&
             !is_inside(cut, i, node) && depth(cut, i) < DEPTH_MAX - 1 &&
             (!cut->nodes[node].directory || depth(cut, i) < DEPTH_MAX - 2)) {
@@ -63,8 +63,8 @@ static int pick_parent(PowerCut *cut, int node) {
 
 static void name_node(PowerCut *cut, int i, uint32_t generation) {
     /* No longer than any of the formats allows. */
-    static const char *const forms[] = {"F%d_%u.DAT", "a long name %d, number %u.txt",
-                                        "inner %d-%u", "I%d_%u"};
+    static const char *const forms[] = {"F%d_%u.DAT", "a long name %d, item %u.txt", "inner %d-%u",
+                                        "I%d_%u"};
     Node *node = &cut->nodes[i];
 
     /* The formats are the table's own. */
@@ -153,7 +153,7 @@ static int64_t do_exchange(PowerCut *cut, Driver *driver, int i, int j, uint32_t
 
 static int64_t do_truncate(PowerCut *cut, Driver *driver, int i, uint32_t number) {
     Node *node = &cut->nodes[i];
-    uint32_t length = MIN(random_pick(cut, node->length + 3000), (uint32_t)CONTENT_MAX);
+    uint32_t length = MIN(random_pick(cut, node->length + 3000), cut->length_max);
     char path[PATH_LENGTH_MAX];
 
     node_path(cut->nodes, i, path);
@@ -167,7 +167,7 @@ static int64_t do_truncate(PowerCut *cut, Driver *driver, int i, uint32_t number
 
 static int64_t do_write(PowerCut *cut, Driver *driver, int i, uint32_t number) {
     Node *node = &cut->nodes[i];
-    uint32_t offset = random_pick(cut, MIN(node->length + 600, (uint32_t)CONTENT_MAX - WRITE_MAX));
+    uint32_t offset = random_pick(cut, MIN(node->length + 600, cut->length_max - WRITE_MAX));
     uint32_t length = 1 + random_pick(cut, WRITE_MAX);
     char path[PATH_LENGTH_MAX];
 
@@ -197,7 +197,7 @@ static int64_t go_on_emptying(PowerCut *cut, Driver *driver, uint32_t number) {
 }
 
 static int64_t do_operation(PowerCut *cut, Driver *driver, uint32_t number) {
-    int i = (int)random_pick(cut, NODES), j = (int)random_pick(cut, NODES);
+    int i = (int)random_pick(cut, cut->node_count), j = (int)random_pick(cut, cut->node_count);
     const Node *node = &cut->nodes[i];
 
     cut->touches[number] = (Touch){.node = i, .other = NO_NODE};

@@ -362,6 +362,34 @@ def id_twice_dirs(image, catalog):
                 catalog.get(catalog.find(b"Folder number 8")[2], "id"))
 
 
+@case("two-names", "bitmap-lost")
+def two_names(image, catalog):
+    """File 7 is File 8 as well: what a rename leaves that is cut off in the middle."""
+    to, start = catalog.find(b"File 7")[2], catalog.find(b"File 8")[2]
+    image.data[to:to + 102] = image.data[start:start + 102]
+
+
+@case("two-names")
+def two_names_of_a_directory(image, catalog):
+    """The number of folder 7 is nobody's any more; what was in it is lost."""
+    to, start = catalog.find(b"Folder number 7")[2], catalog.find(b"Folder number 8")[2]
+    thread = catalog.thread(catalog.get(to, "id"))[1]
+    image.data[thread + 20] ^= 1
+    image.data[to:to + 70] = image.data[start:start + 70]
+
+
+@case("tree-map", "lost")
+def name_taken(image, catalog):
+    """A leaf that is in no tree, with another file 20."""
+    _, _, at = catalog.find(b"File 20")
+    leaf = next(leaf for leaf in catalog.leaves() if 0 <= at - catalog.node(leaf) < 512)
+    other = catalog.nodes - 1
+    start, to = catalog.node(leaf), catalog.node(other)
+    image.data[to:to + 512] = image.data[start:start + 512]
+    catalog.put(at - start + to, "id", 6000)
+    catalog.map_bit(other, True)
+
+
 @case("id-reserved")
 def id_reserved(image, catalog):
     catalog.put(catalog.find(b"File 7")[2], "id", 5)
@@ -597,6 +625,32 @@ class FsckTest(unittest.TestCase):
             if result.returncode <= 1:
                 again = run(FSCK, "-n", "-f", self.path)
                 self.assertEqual(again.returncode, 0, (told, again.stdout))
+
+    def damage(self, name):
+        """All that -y tells, and the image after it."""
+        image = Image(self.path)
+        CASES[name][0](image, Catalog(image))
+        image.save()
+        code, answer = fsck(self.path, "-y", "-f")
+        self.assertEqual(code, 1, answer)
+        image = Image(self.path)
+        return {problem["code"] for problem in answer["problems"]}, Catalog(image)
+
+    def test_two_names_are_not_two_files(self):
+        told, catalog = self.damage("two_names")
+        self.assertFalse(told & {"id-twice", "extent-twice", "lost"}, told)
+        names = [entry[1] for entry in catalog.entries()]
+        self.assertEqual((b"File 7" in names) + (b"File 8" in names), 1)
+        if b"File 8" in names:
+            self.check_content([b"File 8"])
+
+    def test_a_file_whose_name_is_taken_is_found(self):
+        told, _ = self.damage("name_taken")
+        self.assertNotIn("id-twice", told)
+        self.check_content([b"File 20"])
+        out = hfsutils(self.folder, f"hmount {self.path} >/dev/null; "
+                       "hcopy -r ':lost+found:File 20' -; humount")
+        self.assertEqual(out, CONTENT[b"File 20"])
 
     def test_usage(self):
         self.assertEqual(run(FSCK).returncode, 16)

@@ -443,6 +443,53 @@ START_TEST(test_flush_counts) {
 }
 END_TEST
 
+/* ---- which classes the batch has written ---- */
+
+typedef struct Written {
+    unsigned whole, bytes, beside, fresh, other;
+} Written;
+
+static int written_body(Txn *txn, void *arg) {
+    *(Written *)arg = (Written){
+        .whole = txn_class_written(txn, 3, 0, BLOCK),
+        .bytes = txn_class_written(txn, 3, 15, 10),
+        .beside = txn_class_written(txn, 3, 20, 1),
+        .fresh = txn_class_written(txn, 4, 100, 1),
+        .other = txn_class_written(txn, 9, 0, BLOCK),
+    };
+    return 0;
+}
+
+static void check_written(Volume *volume, Written expected) {
+    Written written;
+
+    ck_assert_int_eq(txn_run(volume->cache, NULL, written_body, &written), 0);
+    ck_assert_uint_eq(written.whole, expected.whole);
+    ck_assert_uint_eq(written.bytes, expected.bytes);
+    ck_assert_uint_eq(written.beside, expected.beside);
+    ck_assert_uint_eq(written.fresh, expected.fresh);
+    ck_assert_uint_eq(written.other, expected.other);
+}
+
+START_TEST(test_class_written) {
+    Volume volume;
+
+    volume_open(&volume, 20, (CacheConfig){0});
+    check_written(&volume, (Written){0});
+    ck_assert_int_eq(run_op(&volume, (Op){.block = 3, .offset = 10, .length = 10, .class = 3}), 0);
+    ck_assert_int_eq(run_op(&volume, (Op){.kind = OP_NEW, .block = 4, .class = 2}), 0);
+    check_written(&volume, (Written){.whole = 3, .bytes = 3, .fresh = 2});
+    ck_assert_int_eq(run_op(&volume, (Op){.block = 4, .offset = 100, .length = 1, .class = 5}), 0);
+    check_written(&volume, (Written){.whole = 3, .bytes = 3, .fresh = 5});
+    /* A lower one begins a batch, which has written nothing else. */
+    ck_assert_int_eq(run_op(&volume, (Op){.block = 3, .offset = 12, .length = 1, .class = 1}), 0);
+    check_written(&volume, (Written){.whole = 1});
+    ck_assert_int_eq(cache_sync(volume.cache), 0);
+    check_written(&volume, (Written){0});
+    volume_close(&volume);
+}
+END_TEST
+
 /* ---- the timed commit ---- */
 
 static void open_with_loop(Volume *volume, Loop **ret_loop, uint64_t commit_ns) {
@@ -531,6 +578,7 @@ static Suite *writeout_suite(void) {
     tcase_add_test(rest, test_lost_data_is_told);
     tcase_add_test(rest, test_retry_goes_on);
     tcase_add_test(rest, test_flush_counts);
+    tcase_add_test(rest, test_class_written);
     tcase_add_test(rest, test_timed_commit);
     tcase_add_test(rest, test_half_full_commit);
     tcase_add_test(rest, test_free_while_pending);

@@ -40,9 +40,10 @@ static int memory_read(BtreeSource *source, uint32_t node, uint8_t *out) {
 }
 
 static int memory_write(BtreeSource *source, uint32_t node, uint32_t offset, const uint8_t *bytes,
-                        uint32_t length) {
+                        uint32_t length, unsigned rank) {
     MemoryTree *memory = container_of(source, MemoryTree, source);
 
+    (void)rank;
     if (node >= memory->count || !range_inside(offset, length, NODE)) {
         ck_abort_msg("%u bytes at %u of node %u of %u", length, offset, node, memory->count);
     }

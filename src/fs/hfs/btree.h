@@ -20,6 +20,19 @@
  * left or right neighbour under the same parent, lays the changed list of records out over as many
  * nodes as it needs, and what that means for the parent (other first keys, more or fewer children)
  * is a change of the same kind there.
+ *
+ * Ranks: in what order the nodes may reach the medium, so that a power cut in between leaves every
+ * record in some leaf that is marked as used (a checker then finds it, whatever the index and the
+ * links say). Each write has a rank; what has a lower one is on the medium before, what has the
+ * same one may come in any order. A new leaf comes first, with the bit in the map that says
+ * that it is used: rank 0. A leaf that records move out of comes after the one they move into, and
+ * so does its end, where it is freed. So that this takes few ranks, leaves are split rather than
+ * evened out with their neighbours, as long as there are free nodes. As a node is always
+ * written with rising ranks, each rank shows it as it was between two changes. Index nodes, links
+ * and the header's numbers can be made again from the leaves: they have rank 1, as has all
+ * else. The data of files is on the medium before rank 1 but not before rank 0: so a new leaf
+ * has rank 1 as well when a record in it may refer to data that is not there, as it was put there
+ * or changed not long ago. A source that writes in no order, or at once, takes no notice.
  */
 #ifndef HFS_BTREE_H
 #define HFS_BTREE_H
@@ -53,10 +66,13 @@ struct BtreeSource {
     int (*read)(BtreeSource *source, uint32_t node, uint8_t *out);
     /* Changes bytes of a node. NULL: the tree is read only. */
     int (*write)(BtreeSource *source, uint32_t node, uint32_t offset, const uint8_t *bytes,
-                 uint32_t length);
+                 uint32_t length, unsigned rank);
     /* A free node is taken: what it holds does not matter, it may be read as zeros from now on.
      * NULL: nothing to do. */
-    int (*fresh)(BtreeSource *source, uint32_t node);
+    int (*fresh)(BtreeSource *source, uint32_t node, unsigned rank);
+    /* The lowest rank that these bytes can have: the highest they were written with, as long as
+     * that may not be on the medium. NULL: 0. */
+    unsigned (*rank)(BtreeSource *source, uint32_t node, uint32_t offset, uint32_t length);
     /* All nodes are used: makes the file longer by some; *ret_count is its new length in nodes.
      * -ENOSPC. NULL: it cannot grow. */
     int (*grow)(BtreeSource *source, uint32_t node_count, uint32_t *ret_count);
@@ -64,10 +80,28 @@ struct BtreeSource {
     int (*corrupt)(BtreeSource *source, const Corruption *corruption);
 };
 
+/* Where a change has put a record. */
+typedef struct BtreePlace {
+    uint32_t node; /* 0: nowhere */
+    unsigned rank;
+} BtreePlace;
+#define BTREE_SOMEWHERE UINT32_MAX /* not in the node in question */
+
+typedef struct BtreeNewest {
+    uint32_t node;
+    unsigned index;
+} BtreeNewest;
+
 typedef struct Btree {
     const BtreeFormat *format;
     BtreeSource *source;
     uint32_t *free_hint; /* where the search for a free node begins; may be NULL */
+    BtreePlace put;      /* of the newest insert, replace or update */
+    bool bare;           /* what is put refers to no data */
+    BtreeNewest *newest; /* what was inserted last: the next may go on behind it; may be NULL */
+    /* The record that a remove, replace or update takes away stays until what was put there is
+     * on the medium. */
+    BtreePlace after;
 } Btree;
 
 /* ---- nodes, in memory ---- */
@@ -150,6 +184,8 @@ MAY_YIELD int btree_lookup(const Btree *tree, const uint8_t *key, void *out, uns
 /* -EEXIST; -EFBIG: takes more than a third of a node. */
 int btree_insert(Btree *tree, const uint8_t *key, const void *data, unsigned length);
 int btree_remove(Btree *tree, const uint8_t *key); /* -ENOENT */
+/* Another record in the place of one with an equal key. -ENOENT, -EFBIG. */
+int btree_replace(Btree *tree, const uint8_t *key, const void *data, unsigned length);
 /* Overwrites the first `length` bytes of a record's data; its size stays. -ENOENT, -EUCLEAN. */
 int btree_update(Btree *tree, const uint8_t *key, const void *data, unsigned length);
 

@@ -4,7 +4,7 @@
  *
  *   window   the node to change, or it and a neighbour under the same parent
  *   items    the records of the window in order, with the change made
- *   parts    how the items are laid out over 0 to 3 nodes
+ *   parts    how the items are laid out over 0 to 3 nodes, which are those of the window or new
  *   pointers what the parent must hold for these nodes instead of for the window:
  *            the change one level up
  *
@@ -21,12 +21,23 @@
 #define JOIN_MARK(capacity) ((capacity) / 4 * 3)
 /* Two nodes take a third's worth of records instead of a split if that leaves them some room. */
 #define ROTATE_MARK(capacity) ((capacity) / 8 * 15)
-#define DIFF_GAP 16u
+/* Leaves do it only when there are fewer free nodes than this: then no records move between them
+ * but where one is given up, and that takes fewer ranks. */
+#define SCARCE(count) ((count) / 8)
 
 typedef struct Item {
     const uint8_t *bytes; /* key and data as stored */
     unsigned size;
 } Item;
+
+/* A node that items are laid out into. */
+typedef struct Part {
+    uint32_t number;
+    unsigned first; /* of its items; they end where the next part's begin */
+    int window;     /* the window node that it is; NEW: none */
+    unsigned rank;  /* of a new one; of others when all are known */
+} Part;
+#define NEW (-1)
 
 typedef struct Edit {
     Btree *tree;
@@ -49,49 +60,14 @@ typedef struct Edit {
     unsigned parent_index; /* of the window's first node in the parent */
     Item *items;
     unsigned item_count, total;
-    /* The parts: items [first[i], first[i + 1]). */
-    unsigned part_count, first[PARTS_MAX + 1];
-    uint32_t parts[PARTS_MAX];
+    unsigned border;    /* the first item of the window's second node */
+    unsigned added_at;  /* the first item that was added */
+    unsigned put_index; /* in its leaf, of the record that was put */
+    unsigned part_count;
+    Part parts[PARTS_MAX + 1];
     uint8_t *parent, *scratch;
     void *memory;
 } Edit;
-
-/* ---- storing ---- */
-
-int btree_node_store(const Btree *tree, uint32_t number, const uint8_t *data) {
-    BtreeSource *source = tree->source;
-    uint32_t size = source->node_size;
-    _cleanup_free_ uint8_t *old = malloc(size);
-    int r = old == NULL ? -ENOMEM : source->read(source, number, old);
-
-    for (uint32_t i = 0; r == 0 && i < size;) {
-        uint32_t end = i, same = 0;
-
-        if (old[i] == data[i]) {
-            i++;
-            continue;
-        }
-        /* Up to where enough bytes in a row are the same. */
-        for (uint32_t at = i; at < size && same < DIFF_GAP; at++) {
-            same = old[at] == data[at] ? same + 1 : 0;
-            end = same == 0 ? at + 1 : end;
-        }
-        r = source->write(source, number, i, data + i, end - i);
-        i = end;
-    }
-    return r;
-}
-
-int btree_header_store(const Btree *tree, const BtreeHeader *header) {
-    _cleanup_free_ uint8_t *data = malloc(tree->source->node_size);
-    int r = data == NULL ? -ENOMEM : btree_node_load(tree, 0, data);
-
-    if (r < 0) {
-        return r;
-    }
-    btree_header_encode(header, data);
-    return btree_node_store(tree, 0, data);
-}
 
 /* ---- beginning and end ---- */
 
@@ -171,6 +147,7 @@ static void items_add(Edit *edit, const uint8_t *bytes, unsigned size) {
 }
 
 static void items_add_added(Edit *edit) {
+    edit->added_at = edit->item_count;
     for (unsigned i = 0; i < edit->added_count; i++) {
         items_add(edit, edit->added[i].bytes, edit->added[i].size);
     }
@@ -195,6 +172,7 @@ static void items_collect(Edit *edit, unsigned i, bool changed) {
     if (changed && edit->at >= records) {
         items_add_added(edit);
     }
+    edit->border = i == 0 ? edit->item_count : edit->border;
 }
 
 /* Bytes that a node's records and offsets take. */
@@ -278,7 +256,8 @@ static int window_open(Edit *edit) {
     edit->part_count = edit->item_count == 0 ? 0 : 1;
     if (edit->total > edit->capacity) {
         edit->part_count = 2;
-        if (!root && edit->parent_index > 0) {
+        if (!root && edit->parent_index > 0 &&
+            (edit->height > 1 || edit->header.free_nodes < SCARCE(edit->header.node_count))) {
             r = window_widen(edit, true, ROTATE_MARK(edit->capacity));
         }
     } else if (!root && edit->item_count > 0 && edit->total < LOW_MARK(edit->capacity)) {
@@ -302,7 +281,7 @@ static bool parts_spread(Edit *edit) {
         unsigned target = edit->total * (part + 1) / edit->part_count, used = 0;
         bool last = part + 1 == edit->part_count;
 
-        edit->first[part] = item;
+        edit->parts[part].first = item;
         while (item < edit->item_count) {
             unsigned size = edit->items[item].size + 2;
             unsigned behind = edit->part_count - 1 - part; /* each needs an item */
@@ -322,14 +301,19 @@ static bool parts_spread(Edit *edit) {
             return false;
         }
     }
-    edit->first[edit->part_count] = item;
+    edit->parts[edit->part_count].first = item;
     return item == edit->item_count;
 }
 
-/* Records that come in rising order leave full nodes behind them. */
+/* Records that come in rising order, at the tree's end or one behind the other, leave full nodes
+ * behind them: what was added begins a node, and what lies behind it another. */
 static bool is_append(const Edit *edit) {
-    return edit->window_count == 1 && edit->part_count == 2 && edit->nodes[0].next == 0 &&
-           edit->at + edit->removed >= edit->nodes[0].records &&
+    const BtreeNewest *newest = edit->tree->newest;
+    bool at_end = edit->nodes[0].next == 0 && edit->at + edit->removed >= edit->nodes[0].records;
+    bool goes_on = edit->height == 1 && newest != NULL && newest->node == edit->window[0] &&
+                   newest->index + 1 == edit->at;
+
+    return edit->window_count == 1 && edit->part_count == 2 && (at_end || goes_on) &&
            edit->added_count == edit->removed + 1 && edit->item_count > 1;
 }
 
@@ -340,9 +324,13 @@ static int parts_lay_out(Edit *edit) {
         return 0;
     }
     if (is_append(edit)) {
-        edit->first[0] = 0;
-        edit->first[1] = edit->item_count - 1;
-        edit->first[2] = edit->item_count;
+        unsigned last = edit->added_at + edit->added_count;
+
+        edit->part_count = last < edit->item_count ? 3 : 2;
+        edit->parts[0].first = 0;
+        edit->parts[1].first = last - 1;
+        edit->parts[2].first = last;
+        edit->parts[edit->part_count].first = edit->item_count;
         return 0;
     }
     for (; edit->part_count <= PARTS_MAX; edit->part_count++) {
@@ -355,47 +343,148 @@ static int parts_lay_out(Edit *edit) {
     return btree_corrupt(edit->tree, &corruption);
 }
 
-/* Numbers for the parts: the window's as far as they go. */
+/* ---- which nodes, and in which rank ---- */
+
+/* Does window node `from` give one of its records to this part? */
+static bool gives(const Edit *edit, unsigned from, unsigned part) {
+    unsigned first = edit->parts[part].first, end = edit->parts[part + 1].first;
+    unsigned own_first = from == 0 ? 0 : edit->border;
+    unsigned own_end = from == 0 ? edit->border : edit->item_count;
+
+    if (edit->parts[part].window == (int)from) {
+        return false;
+    }
+    first = MAX(first, own_first);
+    end = MIN(end, own_end);
+    /* Those that were added are nobody's gift. */
+    if (first >= edit->added_at && end <= edit->added_at + edit->added_count) {
+        return false;
+    }
+    return first < end;
+}
+
+static unsigned window_rank(const Edit *edit, unsigned window);
+
+static unsigned part_rank(const Edit *edit, unsigned part) {
+    int window = edit->parts[part].window;
+
+    return window == NEW ? edit->parts[part].rank : window_rank(edit, (unsigned)window);
+}
+
+/* Records move one way only between two nodes, so this ends. */
+static unsigned window_rank(const Edit *edit, unsigned window) {
+    const BtreePlace *after = &edit->tree->after;
+    uint32_t number = edit->window[window];
+    unsigned rank = btree_node_rank(edit->tree, number, BTREE_RANK_PLAIN);
+
+    if (edit->height > 1) {
+        return rank;
+    }
+    if (edit->removed > 0 && after->node != 0 && number == edit->path[1]) {
+        rank = MAX(rank, after->rank + (after->node != number));
+    }
+    for (unsigned i = 0; i < edit->part_count; i++) {
+        if (gives(edit, window, i)) {
+            unsigned taken = part_rank(edit, i);
+
+            rank = MAX(rank, taken + 1);
+        }
+    }
+    return rank;
+}
+
+/* May this record refer to data that is not on the medium yet? It does not if it has not been
+ * written for some time, or only in a leaf that had rank 0. */
+static bool is_young(const Edit *edit, unsigned item) {
+    unsigned window = item < edit->border ? 0 : 1;
+    const Item *record = &edit->items[item];
+
+    if (item >= edit->added_at && item < edit->added_at + edit->added_count) {
+        return !edit->tree->bare;
+    }
+    return btree_bytes_rank(edit->tree, edit->window[window],
+                            (uint32_t)(record->bytes - edit->window_data[window]),
+                            record->size) > 0;
+}
+
+/* A leaf that only has what was added takes nothing from others, and can wait. */
+static unsigned new_rank(const Edit *edit, const Part *part) {
+    bool takes = false, young = false;
+
+    for (unsigned i = part->first; i < part[1].first; i++) {
+        takes = takes || i < edit->added_at || i >= edit->added_at + edit->added_count;
+        young = young || is_young(edit, i);
+    }
+    return takes && !young ? 0 : BTREE_RANK_PLAIN;
+}
+
+static int part_new(Edit *edit, Part *part) {
+    unsigned rank = edit->height == 1 ? new_rank(edit, part) : BTREE_RANK_PLAIN;
+
+    part->window = NEW;
+    return btree_node_alloc(edit->tree, &edit->header, edit->scratch, &part->number, rank,
+                            &part->rank);
+}
+
+/* Nodes for the parts: the window's as far as they go. */
 static int parts_number(Edit *edit) {
     int r = 0;
 
-    for (unsigned i = 0; r == 0 && i < edit->part_count; i++) {
-        edit->parts[i] = i < edit->window_count ? edit->window[i] : 0;
-        if (i >= edit->window_count) {
-            r = btree_node_alloc(edit->tree, &edit->header, edit->scratch, &edit->parts[i]);
-        }
+    for (unsigned i = 0; i < MIN(edit->part_count, edit->window_count); i++) {
+        edit->parts[i].window = (int)i;
+        edit->parts[i].number = edit->window[i];
     }
-    for (unsigned i = edit->part_count; r == 0 && i < edit->window_count; i++) {
-        r = btree_node_free(edit->tree, &edit->header, edit->scratch, edit->window[i]);
+    for (unsigned i = edit->window_count; r == 0 && i < edit->part_count; i++) {
+        r = part_new(edit, &edit->parts[i]);
     }
     return r;
 }
 
+static int part_store(Edit *edit, unsigned part) {
+    const Part *this = &edit->parts[part];
+    bool last = part + 1 == edit->part_count;
+    unsigned offset = sizeof(BtreeDiskNode), records = this[1].first - this->first;
+    BtreeNode node = {
+        .next = last ? edit->nodes[edit->window_count - 1].next : this[1].number,
+        .previous = part == 0 ? edit->nodes[0].previous : this[-1].number,
+        .kind = edit->nodes[0].kind,
+        .height = edit->nodes[0].height,
+        .records = (uint16_t)records,
+    };
+
+    btree_node_init(&node, edit->node_size, edit->scratch);
+    for (unsigned n = 0; n < records; n++) {
+        const Item *item = &edit->items[this->first + n];
+
+        memcpy(edit->scratch + offset, item->bytes, item->size);
+        btree_node_set_offset(edit->node_size, edit->scratch, n, offset);
+        offset += item->size;
+    }
+    btree_node_set_offset(edit->node_size, edit->scratch, records, offset);
+    if (edit->height == 1 && edit->added_count > 0 && edit->added_at >= this->first &&
+        edit->added_at < this[1].first) {
+        edit->tree->put = (BtreePlace){this->number, this->rank};
+        edit->put_index = edit->added_at - this->first;
+    }
+    return btree_node_store(edit->tree, this->number, edit->scratch, this->rank);
+}
+
+/* What the window's nodes are to be written with must be known before one of them is. */
 static int parts_store(Edit *edit) {
-    uint32_t previous = edit->nodes[0].previous;
-    uint32_t next = edit->nodes[edit->window_count - 1].next;
+    unsigned ranks[WINDOW_MAX] = {0};
     int r = 0;
 
+    for (unsigned i = 0; i < edit->window_count; i++) {
+        ranks[i] = window_rank(edit, i);
+    }
     for (unsigned i = 0; r == 0 && i < edit->part_count; i++) {
-        unsigned offset = sizeof(BtreeDiskNode);
-        BtreeNode node = {
-            .next = i + 1 < edit->part_count ? edit->parts[i + 1] : next,
-            .previous = i > 0 ? edit->parts[i - 1] : previous,
-            .kind = edit->nodes[0].kind,
-            .height = edit->nodes[0].height,
-            .records = (uint16_t)(edit->first[i + 1] - edit->first[i]),
-        };
+        Part *part = &edit->parts[i];
 
-        btree_node_init(&node, edit->node_size, edit->scratch);
-        for (unsigned n = 0; n < node.records; n++) {
-            const Item *item = &edit->items[edit->first[i] + n];
-
-            memcpy(edit->scratch + offset, item->bytes, item->size);
-            btree_node_set_offset(edit->node_size, edit->scratch, n, offset);
-            offset += item->size;
-        }
-        btree_node_set_offset(edit->node_size, edit->scratch, node.records, offset);
-        r = btree_node_store(edit->tree, edit->parts[i], edit->scratch);
+        part->rank = part->window == NEW ? part->rank : ranks[part->window];
+        r = part_store(edit, i);
+    }
+    for (unsigned i = edit->part_count; r == 0 && i < edit->window_count; i++) {
+        r = btree_node_free(edit->tree, &edit->header, edit->scratch, edit->window[i], ranks[i]);
     }
     return r;
 }
@@ -422,15 +511,15 @@ static int link_change(Edit *edit, uint32_t number, bool forward, uint32_t from,
     }
     return source->write(
         source, number, forward ? offsetof(BtreeDiskNode, next) : offsetof(BtreeDiskNode, previous),
-        disk.b, sizeof(disk));
+        disk.b, sizeof(disk), btree_node_rank(edit->tree, number, BTREE_RANK_PLAIN));
 }
 
 static int links_follow(Edit *edit) {
     uint32_t previous = edit->nodes[0].previous;
     uint32_t next = edit->nodes[edit->window_count - 1].next;
     uint32_t old_first = edit->window[0], old_last = edit->window[edit->window_count - 1];
-    uint32_t first = edit->part_count > 0 ? edit->parts[0] : next;
-    uint32_t last = edit->part_count > 0 ? edit->parts[edit->part_count - 1] : previous;
+    uint32_t first = edit->part_count > 0 ? edit->parts[0].number : next;
+    uint32_t last = edit->part_count > 0 ? edit->parts[edit->part_count - 1].number : previous;
     int r = link_change(edit, previous, true, old_first, first);
 
     if (r == 0) {
@@ -452,11 +541,11 @@ static int links_follow(Edit *edit) {
 /* The record that a parent has for a part. */
 static void pointer_make(Edit *edit, unsigned part) {
     const BtreeFormat *format = edit->tree->format;
-    const uint8_t *key = edit->items[edit->first[part]].bytes;
+    const uint8_t *key = edit->items[edit->parts[part].first].bytes;
     unsigned field = format->wide_keys ? 2 : 1;
     unsigned length = btree_key_length(format, key);
     unsigned size = (field + (format->variable_index ? length : format->max_key_length) + 1) & ~1u;
-    be32 child = be32_make(edit->parts[part]);
+    be32 child = be32_make(edit->parts[part].number);
     uint8_t *out = edit->added_bytes[edit->height % 2][part];
 
     memset(out, 0, size);
@@ -497,13 +586,15 @@ static int root_raise(Edit *edit) {
         .height = (uint8_t)(edit->header.depth + 1),
         .records = (uint16_t)edit->part_count,
     };
+    unsigned rank;
     uint32_t number;
     int r;
 
     if (edit->header.depth == BTREE_DEPTH_MAX) {
         return -ENOSPC;
     }
-    r = btree_node_alloc(edit->tree, &edit->header, edit->scratch, &number);
+    r = btree_node_alloc(edit->tree, &edit->header, edit->scratch, &number, BTREE_RANK_PLAIN,
+                         &rank);
     if (r < 0) {
         return r;
     }
@@ -516,7 +607,7 @@ static int root_raise(Edit *edit) {
     btree_node_set_offset(edit->node_size, edit->scratch, edit->part_count, offset);
     edit->header.depth++;
     edit->header.root = number;
-    return btree_node_store(edit->tree, number, edit->scratch);
+    return btree_node_store(edit->tree, number, edit->scratch, rank);
 }
 
 /* An index root with one child gives way to it. */
@@ -533,7 +624,7 @@ static int root_lower(Edit *edit) {
         btree_record_get(edit->tree->format, edit->node_size, edit->scratch, 0, &record);
         edit->header.root = btree_record_child(&record);
         edit->header.depth--;
-        r = btree_node_free(edit->tree, &edit->header, edit->scratch, root);
+        r = btree_node_free(edit->tree, &edit->header, edit->scratch, root, BTREE_RANK_PLAIN);
         if (r < 0) {
             return r;
         }
@@ -600,8 +691,10 @@ static int edit_run(Edit *edit) {
 static int plant(Edit *edit) {
     unsigned offset = sizeof(BtreeDiskNode);
     BtreeNode node = {.kind = BTREE_NODE_LEAF, .height = 1, .records = 1};
+    unsigned rank;
     uint32_t number;
-    int r = btree_node_alloc(edit->tree, &edit->header, edit->scratch, &number);
+    int r = btree_node_alloc(edit->tree, &edit->header, edit->scratch, &number, BTREE_RANK_PLAIN,
+                             &rank);
 
     if (r < 0) {
         return r;
@@ -610,37 +703,70 @@ static int plant(Edit *edit) {
     memcpy(edit->scratch + offset, edit->added[0].bytes, edit->added[0].size);
     btree_node_set_offset(edit->node_size, edit->scratch, 0, offset);
     btree_node_set_offset(edit->node_size, edit->scratch, 1, offset + edit->added[0].size);
-    r = btree_node_store(edit->tree, number, edit->scratch);
+    r = btree_node_store(edit->tree, number, edit->scratch, rank);
+    edit->tree->put = (BtreePlace){number, rank};
     edit->header.depth = 1;
     edit->header.root = edit->header.first_leaf = edit->header.last_leaf = number;
     return r < 0 ? r : btree_header_store(edit->tree, &edit->header);
 }
 
-int btree_insert(Btree *tree, const uint8_t *key, const void *data, unsigned length) {
-    unsigned key_size = btree_key_size(tree->format, key);
-    unsigned key_bytes = btree_key_length(tree->format, key) + (tree->format->wide_keys ? 2 : 1);
+/* The record that is added. -EFBIG. */
+static int record_make(Edit *edit, const uint8_t *key, const void *data, unsigned length) {
+    const BtreeFormat *format = edit->tree->format;
+    unsigned key_size = btree_key_size(format, key);
+    unsigned key_bytes = btree_key_length(format, key) + (format->wide_keys ? 2 : 1);
     unsigned size = (key_size + length + 1) & ~1u;
+    uint8_t *bytes = edit->added_bytes[0][0];
+
+    if (size + 2 > edit->capacity / 3) {
+        return -EFBIG;
+    }
+    memset(bytes, 0, size);
+    memcpy(bytes, key, key_bytes);
+    memcpy(bytes + key_size, data, length);
+    edit->added[0] = (Item){bytes, size};
+    edit->added_count = 1;
+    return 0;
+}
+
+int btree_insert(Btree *tree, const uint8_t *key, const void *data, unsigned length) {
     Edit edit;
     int r = edit_init(&edit, tree);
 
-    if (r == 0 && size + 2 > edit.capacity / 3) {
-        r = -EFBIG;
+    if (r == 0) {
+        r = record_make(&edit, key, data, length);
     }
     if (r == 0) {
         r = edit_descend(&edit, key);
         r = r == 0 ? -EEXIST : r;
     }
     if (r == 1) {
-        uint8_t *bytes = edit.added_bytes[0][0];
-
-        memset(bytes, 0, size);
-        memcpy(bytes, key, key_bytes);
-        memcpy(bytes + key_size, data, length);
-        edit.added[0] = (Item){bytes, size};
-        edit.added_count = 1;
         edit.at = (unsigned)(edit.index[1] + 1);
         edit.header.leaf_records++;
         r = edit.header.depth == 0 ? plant(&edit) : edit_run(&edit);
+        if (r == 0 && tree->newest != NULL) {
+            *tree->newest = (BtreeNewest){tree->put.node, edit.put_index};
+        }
+    }
+    edit_done(&edit);
+    return r;
+}
+
+int btree_replace(Btree *tree, const uint8_t *key, const void *data, unsigned length) {
+    Edit edit;
+    int r = edit_init(&edit, tree);
+
+    if (r == 0) {
+        r = record_make(&edit, key, data, length);
+    }
+    if (r == 0) {
+        r = edit_descend(&edit, key);
+        r = r == 1 ? -ENOENT : r;
+    }
+    if (r == 0) {
+        edit.at = (unsigned)edit.index[1];
+        edit.removed = 1;
+        r = edit_run(&edit);
     }
     edit_done(&edit);
     return r;
@@ -661,34 +787,5 @@ int btree_remove(Btree *tree, const uint8_t *key) {
         r = edit_run(&edit);
     }
     edit_done(&edit);
-    return r;
-}
-
-int btree_update(Btree *tree, const uint8_t *key, const void *data, unsigned length) {
-    Corruption corruption;
-    BtreeCursor cursor;
-    BtreeRecord record;
-    int r = btree_cursor_init(&cursor, tree);
-
-    if (r == 0 && tree->source->write == NULL) {
-        r = -EROFS;
-    }
-    if (r == 0) {
-        r = btree_seek(&cursor, key);
-        r = r == 1 ? -ENOENT : r;
-    }
-    if (r == 0) {
-        btree_get(&cursor, &record);
-        if (record.data_size < length) {
-            (void)corruption_set(&corruption, tree->format->name, cursor.number, "record",
-                                 record.data_size, "shorter than %u bytes", length);
-            r = btree_corrupt(tree, &corruption);
-        } else {
-            size_t at = (size_t)(record.data - cursor.data);
-            memcpy(cursor.data + at, data, length);
-            r = btree_node_store(tree, cursor.number, cursor.data);
-        }
-    }
-    btree_cursor_done(&cursor);
     return r;
 }

@@ -22,14 +22,21 @@ int btree_node_search(const Btree *tree, const uint8_t *data, unsigned records, 
 #define BTREE_MAP_RECORD(node_size) ((node_size)-20u)
 void btree_node_init(const BtreeNode *node, uint32_t node_size, uint8_t *data); /* zeroed */
 void btree_node_set_offset(uint32_t node_size, uint8_t *data, unsigned index, unsigned offset);
-/* Writes what differs from what the source has. */
-int btree_node_store(const Btree *tree, uint32_t number, const uint8_t *data);
+#define BTREE_RANK_PLAIN 1u /* of what needs no order */
+/* The lowest rank that bytes can have; that a node can have which should have at least `least`. */
+unsigned btree_bytes_rank(const Btree *tree, uint32_t node, uint32_t offset, uint32_t length);
+unsigned btree_node_rank(const Btree *tree, uint32_t number, unsigned least);
+/* Writes what differs from what the source has; rank: at least. */
+int btree_node_store(const Btree *tree, uint32_t number, const uint8_t *data, unsigned rank);
 int btree_header_store(const Btree *tree, const BtreeHeader *header);
 
 /* ---- btree_map.c; data: room for one node ---- */
 
-/* Takes a free node, or has the file grow; the header's counts follow. -ENOSPC. */
-int btree_node_alloc(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t *ret);
-int btree_node_free(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t number);
+/* Takes a free node, or has the file grow; the header's counts follow. *ret_rank: what the node is
+ * to be written with, at least `rank`; it counts as used then. -ENOSPC. */
+int btree_node_alloc(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t *ret, unsigned rank,
+                     unsigned *ret_rank);
+int btree_node_free(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t number,
+                    unsigned rank);
 
 #endif

@@ -7,6 +7,7 @@
 #include "btree_impl.h"
 
 #define HEADER_MAP_RECORD 2u
+#define CANDIDATES 64u /* free nodes that a search looks at */
 
 /* The part of the map that lies in one node. */
 typedef struct MapPart {
@@ -70,8 +71,8 @@ static int map_too_short(const Btree *tree, uint32_t number) {
     return btree_corrupt(tree, &corruption);
 }
 
-/* Changes a node's bit, which must be the opposite. */
-static int map_set(const Btree *tree, uint32_t number, bool used, uint8_t *data) {
+/* Changes a node's bit, which must be the opposite, with this rank or, if need be, a higher one. */
+static int map_set(const Btree *tree, uint32_t number, bool used, uint8_t *data, unsigned *rank) {
     Corruption corruption;
     MapPart part;
     unsigned at;
@@ -90,7 +91,8 @@ static int map_set(const Btree *tree, uint32_t number, bool used, uint8_t *data)
         return btree_corrupt(tree, &corruption);
     }
     byte ^= bit;
-    return tree->source->write(tree->source, part.node, at, &byte, 1);
+    *rank = MAX(*rank, btree_bytes_rank(tree, part.node, at, 1));
+    return tree->source->write(tree->source, part.node, at, &byte, 1, *rank);
 }
 
 /* ---- growth ---- */
@@ -101,14 +103,16 @@ static int add_map_node(const Btree *tree, const MapPart *last, uint32_t number,
     uint32_t size = source->node_size;
     BtreeNode node = {.previous = last->node, .kind = BTREE_NODE_MAP, .records = 1};
     be32 next = be32_make(number);
+    uint32_t at = offsetof(BtreeDiskNode, next);
     int r;
 
     btree_node_init(&node, size, data);
     btree_node_set_offset(size, data, 0, sizeof(BtreeDiskNode));
     btree_node_set_offset(size, data, 1, BTREE_MAP_RECORD(size) + (unsigned)sizeof(BtreeDiskNode));
-    r = source->write(source, number, 0, data, size);
+    r = source->write(source, number, 0, data, size, btree_node_rank(tree, number, 0));
     if (r == 0) {
-        r = source->write(source, last->node, offsetof(BtreeDiskNode, next), next.b, sizeof(next));
+        r = source->write(source, last->node, at, next.b, sizeof(next),
+                          btree_bytes_rank(tree, last->node, at, sizeof(next)));
     }
     return r;
 }
@@ -119,12 +123,14 @@ static int extend_map(const Btree *tree, BtreeHeader *header, uint32_t from, uin
     int r;
 
     while ((r = part_find(tree, header->node_count - 1, data, &part)) == -ENOENT) {
+        unsigned rank = 0;
+
         if (from >= header->node_count) {
             return -ENOSPC;
         }
         r = add_map_node(tree, &part, from, data);
         if (r == 0) {
-            r = map_set(tree, from++, true, data);
+            r = map_set(tree, from++, true, data, &rank);
         }
         if (r < 0) {
             return r;
@@ -173,28 +179,50 @@ static bool part_search(const MapPart *part, const uint8_t *data, uint32_t count
     return false;
 }
 
-static int find_free(const Btree *tree, const BtreeHeader *header, uint32_t from, uint8_t *data,
-                     uint32_t *ret) {
-    MapPart part;
-    int r = part_find(tree, from, data, &part);
+/* A free node, and the lowest rank that it can be written with. */
+typedef struct Candidate {
+    uint32_t number; /* 0: none */
+    unsigned rank;
+} Candidate;
 
-    while (r == 0) {
-        if (part_search(&part, data, header->node_count, &from)) {
-            *ret = from;
-            return 0;
+/* Looks at some free nodes in [from, to), for one that has a lower rank than *best. */
+static int find_free(const Btree *tree, uint32_t from, uint32_t to, uint8_t *data,
+                     Candidate *best) {
+    MapPart part = {0};
+    int r = 0;
+
+    for (unsigned tries = CANDIDATES; from < to && tries > 0; tries--) {
+        unsigned rank;
+
+        if (part.length == 0 || from - part.first >= part.length * 8) {
+            r = part_find(tree, from, data, &part);
+            if (r < 0) {
+                return r == -ENOENT ? map_too_short(tree, from) : r;
+            }
         }
-        from = part.first + part.length * 8;
-        if (from >= header->node_count) {
-            return -ENOENT;
+        if (!part_search(&part, data, to, &from)) {
+            from = part.first + part.length * 8;
+            tries++;
+            continue;
         }
-        r = part_find(tree, from, data, &part);
+        rank = btree_bytes_rank(tree, part.node, part.offset + (from - part.first) / 8, 1);
+        rank = btree_node_rank(tree, from, rank);
+        if (best->number == 0 || rank < best->rank) {
+            *best = (Candidate){from, rank};
+        }
+        if (rank == 0) {
+            break;
+        }
+        from++;
     }
-    return r == -ENOENT ? map_too_short(tree, from) : r;
+    return 0;
 }
 
-int btree_node_alloc(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t *ret) {
+int btree_node_alloc(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t *ret, unsigned rank,
+                     unsigned *ret_rank) {
     Corruption corruption;
-    uint32_t number = 0, from = 0;
+    Candidate found = {0};
+    uint32_t from = 0;
     int r;
 
     if (header->free_nodes == 0) {
@@ -206,20 +234,21 @@ int btree_node_alloc(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t *
     if (tree->free_hint != NULL && *tree->free_hint < header->node_count) {
         from = *tree->free_hint;
     }
-    r = find_free(tree, header, from, data, &number);
-    if (r == -ENOENT) {
-        r = find_free(tree, header, 0, data, &number);
+    r = find_free(tree, from, header->node_count, data, &found);
+    if (r == 0 && (found.number == 0 || found.rank > 0)) {
+        r = find_free(tree, 0, from, data, &found);
     }
-    if (r == -ENOENT || (r == 0 && header->free_nodes == 0)) {
+    if (r == 0 && (found.number == 0 || header->free_nodes == 0)) {
         (void)corruption_set(&corruption, tree->format->name, 0, "bthFree", header->free_nodes,
                              "the map has no free node");
         return btree_corrupt(tree, &corruption);
     }
+    rank = MAX(rank, found.rank);
     if (r == 0) {
-        r = map_set(tree, number, true, data);
+        r = map_set(tree, found.number, true, data, &rank);
     }
     if (r == 0 && tree->source->fresh != NULL) {
-        r = tree->source->fresh(tree->source, number);
+        r = tree->source->fresh(tree->source, found.number, rank);
     }
     if (r < 0) {
         return r;
@@ -227,26 +256,24 @@ int btree_node_alloc(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t *
     header->free_nodes--;
     /* Not behind it: should this change be undone and made again, it must find the same node. */
     if (tree->free_hint != NULL) {
-        *tree->free_hint = number;
+        *tree->free_hint = found.number;
     }
-    *ret = number;
+    *ret = found.number;
+    *ret_rank = rank;
     return 0;
 }
 
-int btree_node_free(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t number) {
-    int r = map_set(tree, number, false, data);
+/* The search for a free node does not go back to it: it is better left alone for a while. */
+int btree_node_free(Btree *tree, BtreeHeader *header, uint8_t *data, uint32_t number,
+                    unsigned rank) {
+    int r = map_set(tree, number, false, data, &rank);
 
     if (r == 0) {
         /* Nothing of what it held stays, as Apple's checker would have it. */
         memset(data, 0, tree->source->node_size);
-        r = btree_node_store(tree, number, data);
+        r = btree_node_store(tree, number, data, rank);
     }
-    if (r == 0) {
-        header->free_nodes++;
-        if (tree->free_hint != NULL) {
-            *tree->free_hint = MIN(*tree->free_hint, number);
-        }
-    }
+    header->free_nodes += r == 0;
     return r;
 }
 
@@ -278,7 +305,7 @@ int btree_create(const BtreeFormat *format, BtreeSource *source, uint32_t node_c
     data[offset] = 0x80; /* node 0 itself */
     btree_node_set_offset(size, data, HEADER_MAP_RECORD + 1, size - 2 * (HEADER_MAP_RECORD + 2));
     btree_header_encode(&header, data);
-    r = source->write(source, 0, 0, data, size);
+    r = source->write(source, 0, 0, data, size, 0);
     if (r == 0) {
         r = extend_map(&tree, &header, 1, data);
     }

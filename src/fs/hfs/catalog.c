@@ -270,15 +270,44 @@ static int missing(HfsVolume *volume, uint32_t where, int r) {
                                          where, "a record is gone");
 }
 
-int hfs_catalog_insert(Txn *txn, HfsVolume *volume, const HfsKey *key, const HfsRecord *record) {
+int hfs_catalog_insert(Txn *txn, HfsVolume *volume, const HfsKey *key, const HfsRecord *record,
+                       BtreePlace *ret_put) {
     HfsDiskCatalogKey disk;
     unsigned size;
     const void *bytes = record_bytes(record, &size);
     HfsView view;
+    int r;
+
+    /* A body that is made again must come to the same nodes. */
+    r = txn_save(txn, &volume->catalog.newest, sizeof(volume->catalog.newest));
+    if (r < 0) {
+        return r;
+    }
+    hfs_key_encode(key, &disk);
+    hfs_view_init(&view, volume, &volume->catalog, txn);
+    view.tree.bare = ret_put == NULL;
+    view.tree.newest = &volume->catalog.newest;
+    r = btree_insert(&view.tree, (const uint8_t *)&disk, bytes, size);
+    if (ret_put != NULL) {
+        *ret_put = view.tree.put;
+    }
+    return r;
+}
+
+int hfs_catalog_replace(Txn *txn, HfsVolume *volume, const HfsKey *key, const HfsRecord *record,
+                        const BtreePlace *after, BtreePlace *ret_put) {
+    HfsDiskCatalogKey disk;
+    unsigned size;
+    const void *bytes = record_bytes(record, &size);
+    HfsView view;
+    int r;
 
     hfs_key_encode(key, &disk);
     hfs_view_init(&view, volume, &volume->catalog, txn);
-    return btree_insert(&view.tree, (const uint8_t *)&disk, bytes, size);
+    view.tree.after = after != NULL ? *after : (BtreePlace){0};
+    r = btree_replace(&view.tree, (const uint8_t *)&disk, bytes, size);
+    *ret_put = view.tree.put;
+    return missing(volume, key->parent, r);
 }
 
 int hfs_catalog_update(Txn *txn, HfsVolume *volume, const HfsKey *key, const HfsRecord *record) {
@@ -293,36 +322,78 @@ int hfs_catalog_update(Txn *txn, HfsVolume *volume, const HfsKey *key, const Hfs
                    btree_update(&view.tree, (const uint8_t *)&disk, bytes, size));
 }
 
-int hfs_catalog_remove(Txn *txn, HfsVolume *volume, const HfsKey *key) {
+int hfs_catalog_remove(Txn *txn, HfsVolume *volume, const HfsKey *key, const BtreePlace *after) {
     HfsDiskCatalogKey disk;
     HfsView view;
 
     hfs_key_encode(key, &disk);
     hfs_view_init(&view, volume, &volume->catalog, txn);
+    view.tree.after = after != NULL ? *after : (BtreePlace){0};
     return missing(volume, key->parent, btree_remove(&view.tree, (const uint8_t *)&disk));
 }
+
+static int leaf_of(HfsView *view, const HfsKey *key, uint32_t *ret) {
+    HfsDiskCatalogKey disk;
+    BtreeCursor cursor;
+    int r = btree_cursor_init(&cursor, &view->tree);
+
+    hfs_key_encode(key, &disk);
+    if (r == 0) {
+        r = btree_seek(&cursor, (const uint8_t *)&disk);
+        *ret = cursor.number;
+    }
+    btree_cursor_done(&cursor);
+    return MIN(r, 0);
+}
+
+int hfs_catalog_together(Txn *txn, HfsVolume *volume, const HfsKey *a, const HfsKey *b) {
+    uint32_t leaf_a = 0, leaf_b = 0;
+    HfsView view;
+    int r;
+
+    hfs_view_init(&view, volume, &volume->catalog, txn);
+    r = leaf_of(&view, a, &leaf_a);
+    if (r == 0) {
+        r = leaf_of(&view, b, &leaf_b);
+    }
+    return r < 0 ? r : leaf_a == leaf_b;
+}
+
+/* ---- threads ---- */
 
 int hfs_thread_remove(Txn *txn, HfsVolume *volume, uint32_t cnid) {
     const HfsKey key = {.parent = cnid};
 
-    return hfs_catalog_remove(txn, volume, &key);
+    return hfs_catalog_remove(txn, volume, &key, NULL);
 }
 
-int hfs_thread_put(Txn *txn, HfsVolume *volume, uint32_t cnid, bool directory,
-                   const HfsKey *target) {
+static int thread_store(Txn *txn, HfsVolume *volume, uint32_t cnid, bool directory,
+                        const HfsKey *target, bool fresh) {
     const HfsKey key = {.parent = cnid};
     HfsDiskCatalogKey disk;
     HfsDiskThread thread;
     HfsView view;
-    int r;
 
     hfs_key_encode(&key, &disk);
     hfs_thread_encode(directory ? HFS_RECORD_DIR_THREAD : HFS_RECORD_FILE_THREAD, target, &thread);
     hfs_view_init(&view, volume, &volume->catalog, txn);
-    r = btree_insert(&view.tree, (const uint8_t *)&disk, &thread, sizeof(thread));
+    view.tree.bare = true;
+    return fresh ? btree_insert(&view.tree, (const uint8_t *)&disk, &thread, sizeof(thread))
+                 : btree_replace(&view.tree, (const uint8_t *)&disk, &thread, sizeof(thread));
+}
+
+int hfs_thread_put(Txn *txn, HfsVolume *volume, uint32_t cnid, bool directory,
+                   const HfsKey *target) {
+    int r = thread_store(txn, volume, cnid, directory, target, true);
+
     if (r == -EEXIST) {
         r = report_corrupt(volume->base.reporter, true, "catalog", cnid, "drNxtCNID", cnid,
                            "the number is in use");
     }
     return r;
+}
+
+int hfs_thread_turn(Txn *txn, HfsVolume *volume, uint32_t cnid, bool directory,
+                    const HfsKey *target) {
+    return missing(volume, cnid, thread_store(txn, volume, cnid, directory, target, false));
 }

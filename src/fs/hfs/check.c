@@ -187,12 +187,30 @@ static int load_extents(Check *check) {
                            check->mdb.extents_size);
 }
 
+/* Overflow records that begin behind the file's end: it was about to grow. They are nobody's. */
+static void drop_unused(Check *check, CheckFork *fork) {
+    while (check->claimed_count > fork->claimed) {
+        uint32_t first = be16_get(check->claimed[check->claimed_count - 1].first_block);
+
+        if ((uint64_t)first * check->mdb.block_size < check->mdb.catalog_size) {
+            break;
+        }
+        check->claimed_count--;
+        while (fork->blocks > first) {
+            fork->blocks -= fork->extents[--fork->count].count;
+        }
+    }
+}
+
 /* The catalog may be in more pieces than the MDB has room for. */
 static int load_catalog(Check *check) {
     CheckFork fork;
     int r = check_fork_collect(check, HFS_CNID_CATALOG, HFS_FORK_DATA, check->mdb.catalog_file,
                                true, &fork);
 
+    if (r == 0) {
+        drop_unused(check, &fork);
+    }
     check->claimed_catalog = check->claimed_count;
     return r < 0 ? r
                  : check_tree_load(check, &check->catalog, &hfs_catalog_format, fork.extents,
@@ -211,7 +229,10 @@ static int check_trees(Check *check) {
         check_progress(check, 1, 1, 2);
         r = load_catalog(check);
     }
-    return r < 0 ? r : check_tree(check, &check->catalog);
+    if (r == 0) {
+        r = check_tree(check, &check->catalog);
+    }
+    return r;
 }
 
 static int run_passes(Check *check) {

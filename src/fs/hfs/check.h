@@ -32,6 +32,7 @@ typedef enum HfsProblem {
     HFS_PROBLEM_RECORD,
     HFS_PROBLEM_ROOT,
     HFS_PROBLEM_ROOT_NAME,
+    HFS_PROBLEM_TWO_NAMES,
     HFS_PROBLEM_ID_TWICE,
     HFS_PROBLEM_ID_RESERVED,
     HFS_PROBLEM_NEXT_ID,
@@ -66,6 +67,9 @@ typedef struct CheckTree {
     unsigned extent_count;
     bool anew;      /* was made from its records */
     uint64_t *seen; /* by node: reached, or header or map */
+    /* What was found in leaves beside another record with an equal key, which was taken. */
+    BtreeRecord *others;
+    size_t other_count;
 } CheckTree;
 
 /* A record of the catalog. */
@@ -134,6 +138,8 @@ int check_tree_build(CheckTree *tree, BtreeRecord *records, size_t count);
 
 /* check_catalog.c: records, ids, directories. */
 int check_catalog(Check *check);
+/* Can they be together? */
+bool check_key_fits(const HfsKey *key, const HfsRecord *record);
 /* After entries were added or dropped. */
 int check_sort_ids(Check *check);
 /* The entry of a file or directory; NULL: there is none. */
@@ -142,6 +148,9 @@ int check_entry_update(Check *check, const CheckEntry *entry);
 int check_entry_drop(Check *check, CheckEntry *entry);
 /* Invalidates pointers to entries. */
 int check_entry_add(Check *check, const HfsKey *key, const HfsRecord *record);
+
+/* check_names.c: of two names for one file or directory, one goes. */
+int check_names(Check *check);
 
 /* check_lost.c: moves what has no directory to lost+found. */
 int check_lost(Check *check);

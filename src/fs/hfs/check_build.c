@@ -60,13 +60,14 @@ static int finish_node(Build *build, uint32_t next) {
     btree_node_encode(&build->node, build->data);
     btree_node_set_offset(HFS_NODE_SIZE, build->data, build->node.records,
                           (unsigned)sizeof(BtreeDiskNode) + build->used);
-    return btree_node_store(&build->tree, build->number, build->data);
+    return btree_node_store(&build->tree, build->number, build->data, 0);
 }
 
 static int next_node(Build *build, unsigned height, const uint8_t *first_key) {
     uint32_t number = 0, previous = build->number;
     Child *children;
-    int r = btree_node_alloc(&build->tree, &build->header, build->scratch, &number);
+    unsigned rank;
+    int r = btree_node_alloc(&build->tree, &build->header, build->scratch, &number, 0, &rank);
 
     if (r == 0) {
         r = finish_node(build, number);

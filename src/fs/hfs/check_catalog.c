@@ -100,7 +100,7 @@ int check_entry_add(Check *check, const HfsKey *key, const HfsRecord *record) {
 /* ---- reading all records ---- */
 
 /* What a record's type and key cannot have together. */
-static bool key_fits(const HfsKey *key, const HfsRecord *record) {
+bool check_key_fits(const HfsKey *key, const HfsRecord *record) {
     switch (record->type) {
     case HFS_RECORD_DIR:
     case HFS_RECORD_FILE:
@@ -165,7 +165,7 @@ static int read_record(Check *check, const BtreeRecord *raw, BadKeys *bad) {
     if (r < 0) {
         r = decode_reserved(raw, &record);
     }
-    if (r == 0 && key_fits(&key, &record)) {
+    if (r == 0 && check_key_fits(&key, &record)) {
         return entry_push(check, &key, &record);
     }
     /* Also when it stays: nothing can be done with it. */
@@ -398,6 +398,9 @@ int check_catalog(Check *check) {
     free(bad.keys);
     if (r == 0) {
         r = check_root(check);
+    }
+    if (r == 0) {
+        r = check_names(check);
     }
     return r < 0 ? r : check_ids(check);
 }

@@ -3,7 +3,8 @@
  * Every file and directory can be reached from the root. What lies in a
  * directory that does not exist, or in a ring of directories that lie in each
  * other, is moved into the directory lost+found in the root, under its own name
- * or, when that is taken there, a numbered one.
+ * or, when that is taken there, a numbered one. So is what was found in a
+ * damaged tree under a name that another file has as well.
  */
 #include "check.h"
 #include <inttypes.h>
@@ -73,24 +74,76 @@ static int lost_directory(Check *check, uint32_t *ret) {
     return check_entry_add(check, &key, &record);
 }
 
+/* The key that it gets in lost+found. */
+static int lost_key(Check *check, uint32_t id, HfsKey *key) {
+    char name[HFS_NAME_MAX + 1];
+    int r = lost_directory(check, &key->parent);
+
+    if (r == 0 && key_taken(check, key)) {
+        (void)snprintf(name, sizeof(name), "file %" PRIu32, id);
+        set_name(key, name);
+        free_name(check, key, name);
+    }
+    return r;
+}
+
 static int move_entry(Check *check, size_t at) {
     CheckEntry moved = check->entries[at];
-    char name[HFS_NAME_MAX + 1];
-    uint32_t lost = 0;
-    int r = lost_directory(check, &lost);
+    int r = lost_key(check, moved.record.id, &moved.key);
 
-    if (r < 0) {
-        return r;
+    if (r == 0) {
+        r = check_entry_drop(check, &check->entries[at]);
     }
-    moved.key.parent = lost;
-    if (key_taken(check, &moved.key)) {
-        (void)snprintf(name, sizeof(name), "file %" PRIu32, moved.record.id);
-        set_name(&moved.key, name);
-        free_name(check, &moved.key, name);
-    }
-    r = check_entry_drop(check, &check->entries[at]);
     return r < 0 ? r : check_entry_add(check, &moved.key, &moved.record);
 }
+
+/* ---- what has lost its name to another ---- */
+
+/* A file or directory of which there is nothing else. */
+static bool is_all_there_is(const Check *check, const BtreeRecord *raw, HfsKey *key,
+                            HfsRecord *record) {
+    hfs_key_decode(raw->key, key);
+    return hfs_record_decode(raw->data, raw->data_size, key->parent, record, NULL) == 0 &&
+           check_key_fits(key, record) &&
+           (record->type == HFS_RECORD_DIR || record->type == HFS_RECORD_FILE) &&
+           record->id >= HFS_CNID_FIRST_USER && record->id < UINT32_MAX &&
+           check_find(check, record->id) == NULL;
+}
+
+/* lost+found must not get a number that one of them has. */
+static void spare_numbers(Check *check) {
+    for (size_t i = 0; i < check->catalog.other_count; i++) {
+        HfsRecord record;
+        HfsKey key;
+
+        if (is_all_there_is(check, &check->catalog.others[i], &key, &record) &&
+            check->mdb.next_cnid <= record.id) {
+            check->mdb.next_cnid = record.id + 1;
+            check->mdb_changed = true;
+        }
+    }
+}
+
+static int take_other(Check *check, const BtreeRecord *raw) {
+    HfsRecord record;
+    HfsKey key;
+    int r;
+
+    if (!is_all_there_is(check, raw, &key, &record) ||
+        !check_found(check, HFS_PROBLEM_LOST,
+                     "%s %" PRIu32 ", \"%.*s\" in directory %" PRIu32 " like another",
+                     record.type == HFS_RECORD_DIR ? "directory" : "file", record.id, key.length,
+                     (const char *)key.name, key.parent)) {
+        return 0;
+    }
+    r = lost_key(check, record.id, &key);
+    if (r == 0) {
+        r = check_entry_add(check, &key, &record);
+    }
+    return r < 0 ? r : check_sort_ids(check);
+}
+
+/* ---- what has no directory ---- */
 
 /*
  * Goes up from a directory until one whose way is known. The directory where
@@ -144,9 +197,14 @@ static int check_reach(Check *check, size_t at) {
 }
 
 int check_lost(Check *check) {
-    size_t count = check->entry_count; /* what is added meanwhile is in its place */
+    size_t count;
     int r = 0;
 
+    spare_numbers(check);
+    for (size_t i = 0; r == 0 && i < check->catalog.other_count; i++) {
+        r = take_other(check, &check->catalog.others[i]);
+    }
+    count = check->entry_count; /* what is added from now on is in its place */
     for (size_t i = 0; r == 0 && i < count; i++) {
         if (is_object(&check->entries[i])) {
             r = check_reach(check, i);

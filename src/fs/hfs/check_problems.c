@@ -36,6 +36,8 @@ const CheckProblem hfs_problems[HFS_PROBLEM_COUNT + 1] = {
     [HFS_PROBLEM_ROOT] = {"root", "there is no root directory", "make one", CHECK_DAMAGE, false},
     [HFS_PROBLEM_ROOT_NAME] = {"root-name", "the volume's name is not its root directory's",
                                "take the root directory's", CHECK_MINOR, true},
+    [HFS_PROBLEM_TWO_NAMES] = {"two-names", "a file or directory has two names", "take one away",
+                               CHECK_DAMAGE, true},
     [HFS_PROBLEM_ID_TWICE] = {"id-twice", "two files or directories have one number",
                               "give one another number", CHECK_DAMAGE, false},
     [HFS_PROBLEM_ID_RESERVED] = {"id-reserved", "a file or directory has a reserved number",

@@ -4,7 +4,9 @@
  * neighbours both ways, in order, and marked in the map; the header's numbers
  * are what was counted. Whatever is wrong is repaired in the same way: the tree
  * is made anew from the records that were reached and, when some may not have
- * been, from those of leaves that the map says are used.
+ * been, from those of leaves that the map says are used. Of records with equal
+ * keys the first is taken; the others are kept, should they turn out to be
+ * all that there is of a file.
  *
  * The walk looks at the tree as it was read (`original`), so that records can
  * be taken from there while `bytes` becomes the new tree. Each kind of problem
@@ -52,9 +54,10 @@ static int source_read(BtreeSource *source, uint32_t node, uint8_t *out) {
 }
 
 static int source_write(BtreeSource *source, uint32_t node, uint32_t offset, const uint8_t *bytes,
-                        uint32_t length) {
+                        uint32_t length, unsigned rank) {
     const CheckTree *tree = container_of(source, CheckTree, source);
 
+    (void)rank;
     if (node >= tree->nodes || !range_inside(offset, length, HFS_NODE_SIZE)) {
         return -ERANGE;
     }
@@ -67,6 +70,7 @@ void check_tree_done(CheckTree *tree) {
     free(tree->original);
     free(tree->extents);
     free(tree->seen);
+    free(tree->others);
     *tree = (CheckTree){0};
 }
 
@@ -409,6 +413,7 @@ static int saved_compare(const void *a, const void *b, void *arg) {
 static int make_anew(Walk *walk, const uint64_t *mapped) {
     _cleanup_free_ BtreeRecord *records = NULL;
     CheckTree *tree = walk->tree;
+    size_t count = 0;
     int r;
 
     if (walk->missed) {
@@ -422,13 +427,20 @@ static int make_anew(Walk *walk, const uint64_t *mapped) {
                 (void *)tree->format);
     }
     records = calloc(MAX(walk->count, (size_t)1), sizeof(*records));
-    if (records == NULL) {
+    tree->others = calloc(MAX(walk->count, (size_t)1), sizeof(*tree->others));
+    if (records == NULL || tree->others == NULL) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < walk->count; i++) {
-        records[i] = walk->records[i].record;
+        const BtreeRecord *record = &walk->records[i].record;
+
+        if (count > 0 && tree->format->compare(records[count - 1].key, record->key) == 0) {
+            tree->others[tree->other_count++] = *record;
+        } else {
+            records[count++] = *record;
+        }
     }
-    r = check_tree_build(tree, records, walk->count);
+    r = check_tree_build(tree, records, count);
     return r == -ENOSPC ? check_fail(walk->check, -EUCLEAN,
                                      "the %s file has no room for its records", tree->format->name)
                         : r;

@@ -282,6 +282,11 @@ bool hfs_key_equal(const HfsKey *a, const HfsKey *b) {
            memcmp(a->name, b->name, a->length) == 0;
 }
 
+bool hfs_key_is_spare(const HfsKey *key) {
+    return key->length == 12 && memcmp(key->name, "EXCHG", 5) == 0 &&
+           memcmp(key->name + 8, ".TMP", 4) == 0;
+}
+
 HfsDiskExtentKey hfs_extent_key(uint32_t file, uint8_t fork, uint16_t first_block) {
     return (HfsDiskExtentKey){
         .length = HFS_EXTENT_KEY_LENGTH,

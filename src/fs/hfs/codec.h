@@ -60,6 +60,10 @@ void hfs_key_encode(const HfsKey *key, HfsDiskCatalogKey *ret);
 /* Of a key that has passed the format's check. */
 void hfs_key_decode(const uint8_t *key, HfsKey *ret);
 bool hfs_key_equal(const HfsKey *a, const HfsKey *b); /* byte by byte */
+/* The name that a file has for the time of an exchange; there is a number in it. */
+#define HFS_SPARE_NAME "EXCHG%03u.TMP"
+#define HFS_SPARE_NAMES 1000u
+bool hfs_key_is_spare(const HfsKey *key);
 HfsDiskExtentKey hfs_extent_key(uint32_t file, uint8_t fork, uint16_t first_block);
 
 /* ---- catalog records ---- */

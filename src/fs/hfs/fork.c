@@ -266,8 +266,9 @@ void hfs_fork_done(HfsVolume *volume, HfsFork *fork) {
 
 /* ---- in bodies ---- */
 
+/* *rank rises to the record's. */
 static int group_store(Txn *txn, HfsVolume *volume, const HfsGroup *group, uint32_t cnid,
-                       uint8_t kind, bool fresh) {
+                       uint8_t kind, bool fresh, unsigned *rank) {
     HfsDiskExtentKey key = hfs_extent_key(cnid, kind, (uint16_t)group->first);
     HfsDiskExtentRecord disk;
     HfsView view;
@@ -280,6 +281,7 @@ static int group_store(Txn *txn, HfsVolume *volume, const HfsGroup *group, uint3
     hfs_view_init(&view, volume, &volume->extents, txn);
     r = fresh ? btree_insert(&view.tree, (const uint8_t *)&key, &disk, sizeof(disk))
               : btree_update(&view.tree, (const uint8_t *)&key, &disk, sizeof(disk));
+    *rank = MAX(*rank, view.tree.put.rank);
     if (r == -EEXIST || r == -ENOENT) {
         r = report_corrupt(volume->base.reporter, true, "extents", cnid, "xkrFABN", group->first,
                            fresh ? "there is such a record already" : "the record is gone");
@@ -374,7 +376,7 @@ static int append_runs(Txn *txn, HfsVolume *volume, HfsFork *fork, uint32_t bloc
 }
 
 int hfs_fork_append(Txn *txn, HfsVolume *volume, HfsFork *fork, uint32_t cnid, uint8_t kind,
-                    uint32_t blocks) {
+                    uint32_t blocks, unsigned *rank) {
     uint32_t before = fork->count, old_blocks = fork->blocks;
     int r = 0;
 
@@ -395,7 +397,7 @@ int hfs_fork_append(Txn *txn, HfsVolume *volume, HfsFork *fork, uint32_t cnid, u
         const HfsGroup *group = &fork->groups[i];
 
         if (group->first + group_blocks(group->extents) > old_blocks) {
-            r = group_store(txn, volume, group, cnid, kind, i >= before);
+            r = group_store(txn, volume, group, cnid, kind, i >= before, rank);
         }
     }
     if (r == 0) {
@@ -425,6 +427,7 @@ static int group_cut(Txn *txn, HfsVolume *volume, HfsGroup *group, uint32_t keep
 
 int hfs_fork_cut(Txn *txn, HfsVolume *volume, HfsFork *fork, uint32_t cnid, uint8_t kind,
                  uint32_t keep, uint32_t groups_max) {
+    unsigned rank = 0;
     int r = fork_save(txn, fork);
 
     assert(fork->loaded && fork->count > 0);
@@ -438,7 +441,7 @@ int hfs_fork_cut(Txn *txn, HfsVolume *volume, HfsFork *fork, uint32_t cnid, uint
             r = group_cut(txn, volume, group, stays);
         }
         if (r == 0 && index > 0) {
-            r = stays > 0 ? group_store(txn, volume, group, cnid, kind, false)
+            r = stays > 0 ? group_store(txn, volume, group, cnid, kind, false, &rank)
                           : group_remove(txn, volume, group, cnid, kind);
         }
         fork->blocks = group->first + stays;

@@ -173,9 +173,10 @@ static int image_read(BtreeSource *source, uint32_t node, uint8_t *out) {
 }
 
 static int image_write(BtreeSource *source, uint32_t node, uint32_t offset, const uint8_t *bytes,
-                       uint32_t length) {
+                       uint32_t length, unsigned rank) {
     TreeImage *image = container_of(source, TreeImage, source);
 
+    (void)rank;
     if (node >= image->nodes || !range_inside(offset, length, HFS_NODE_SIZE)) {
         return -ERANGE;
     }

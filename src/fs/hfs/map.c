@@ -118,11 +118,13 @@ static int commit_body(Txn *txn, void *arg) {
     HfsVolume *volume = hfs_inode_volume(inode);
     HfsForkIndex index = hfs_stream(inode);
     HfsFork *fork = &hfs_object(inode)->forks[index];
+    unsigned rank = 0;
     HfsRecord record;
     int r = hfs_inode_record_get(inode, txn, &record);
 
     if (r == 0 && commit->join > 0) {
-        r = hfs_fork_append(txn, volume, fork, inode->cnid, hfs_fork_kind(index), commit->join);
+        r = hfs_fork_append(txn, volume, fork, inode->cnid, hfs_fork_kind(index), commit->join,
+                            &rank);
         if (r == 0) {
             hfs_record_set_fork(volume, &record, index, fork);
         }

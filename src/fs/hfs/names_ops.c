@@ -119,7 +119,7 @@ static int create_body(Txn *txn, void *arg) {
         return r;
     }
     new_record(volume, create, cnid, &record);
-    r = hfs_catalog_insert(txn, volume, &create->key, &record);
+    r = hfs_catalog_insert(txn, volume, &create->key, &record, NULL);
     if (r == 0 && directory) {
         r = hfs_thread_put(txn, volume, cnid, true, &create->key);
     }
@@ -176,7 +176,6 @@ typedef struct Unlink {
     const FsCall *call;
 } Unlink;
 
-/* The thread of what is about to lose its record, if it has one. */
 int hfs_victim_forget(Txn *txn, HfsInode *victim) {
     HfsVolume *volume = hfs_inode_volume(victim);
     HfsRecord record;
@@ -188,20 +187,23 @@ int hfs_victim_forget(Txn *txn, HfsInode *victim) {
     if (r == 0) {
         r = hfs_inode_unlinked(txn, victim);
     }
-    if (r == 0) {
-        r = hfs_catalog_remove(txn, volume, &victim->key);
-    }
     return r == 0 ? hfs_volume_adjust(txn, volume, victim->directory, -1) : r;
 }
 
 static int unlink_body(Txn *txn, void *arg) {
     const Unlink *unlink = arg;
-    int r = hfs_victim_forget(txn, unlink->victim);
+    HfsInode *victim = unlink->victim;
+    HfsVolume *volume = hfs_inode_volume(unlink->dir);
+    int r = hfs_victim_forget(txn, victim);
 
+    if (r == 0) {
+        /* A directory stays until what was moved out of it has its new names. */
+        r = hfs_catalog_remove(txn, volume, &victim->key, hfs_dir_left(txn, victim));
+    }
     if (r == 0) {
         r = hfs_dir_adjust(txn, unlink->dir, unlink->victim->directory, -1, unlink->call->time_ns);
     }
-    return r == 0 ? hfs_mdb_touch(txn, hfs_inode_volume(unlink->dir), unlink->call->time_ns) : r;
+    return r == 0 ? hfs_mdb_touch(txn, volume, unlink->call->time_ns) : r;
 }
 
 int hfs_entry_check(HfsInode *dir, const FsName *name, const HfsInode *object) {

@@ -62,7 +62,29 @@ int hfs_mdb_save(Txn *txn, HfsVolume *volume) {
 }
 
 /* Only the bytes that differ: most fields stay. */
-static int store_at(Txn *txn, HfsVolume *volume, uint64_t sector) {
+static int store_fields(Txn *txn, Buffer *buffer, const uint8_t *bytes, uint32_t from, uint32_t end,
+                        unsigned class) {
+    int r = 0;
+
+    for (uint32_t to; r == 0 && from < end; from = to) {
+        if (bytes[from] == buffer->data[from]) {
+            to = from + 1;
+            continue;
+        }
+        /* Neighbouring fields go together. */
+        to = MIN(from + 16, end);
+        while (bytes[to - 1] == buffer->data[to - 1]) {
+            to--;
+        }
+        r = txn_write(txn, buffer, from, bytes + from, to - from, class);
+    }
+    return r;
+}
+
+/* From there on it says where the trees lie, which changes when they grow only. */
+#define MDB_TREES offsetof(HfsDiskMdb, extents_size)
+
+static int store_at(Txn *txn, HfsVolume *volume, uint64_t sector, unsigned trees_class) {
     _cleanup_(cache_putp) Buffer *buffer = NULL;
     HfsDiskMdb disk;
     const uint8_t *bytes = (const uint8_t *)&disk;
@@ -73,27 +95,28 @@ static int store_at(Txn *txn, HfsVolume *volume, uint64_t sector) {
     }
     memcpy(&disk, buffer->data, sizeof(disk));
     hfs_mdb_encode(&volume->mdb, &disk);
-    for (uint32_t from = 0, to; r == 0 && from < sizeof(disk); from = to) {
-        if (bytes[from] == buffer->data[from]) {
-            to = from + 1;
-            continue;
-        }
-        /* Neighbouring fields go together. */
-        to = MIN(from + 16, (uint32_t)sizeof(disk));
-        while (bytes[to - 1] == buffer->data[to - 1]) {
-            to--;
-        }
-        r = txn_write(txn, buffer, from, bytes + from, to - from, HFS_CLASS);
-    }
-    return r;
+    r = store_fields(txn, buffer, bytes, 0, MDB_TREES, HFS_CLASS);
+    return r < 0 ? r : store_fields(txn, buffer, bytes, MDB_TREES, sizeof(disk), trees_class);
+}
+
+static int store_both(Txn *txn, HfsVolume *volume, bool alternate, unsigned trees_class) {
+    int r = store_at(txn, volume, HFS_MDB_SECTOR, trees_class);
+
+    return r == 0 && alternate && volume->alternate_sector != 0
+               ? store_at(txn, volume, volume->alternate_sector, trees_class)
+               : r;
 }
 
 int hfs_mdb_store(Txn *txn, HfsVolume *volume, bool alternate) {
-    int r = store_at(txn, volume, HFS_MDB_SECTOR);
+    return store_both(txn, volume, alternate, HFS_CLASS);
+}
 
-    return r == 0 && alternate && volume->alternate_sector != 0
-               ? store_at(txn, volume, volume->alternate_sector)
-               : r;
+unsigned hfs_mdb_trees_class(const Txn *txn) {
+    return txn_class_written(txn, HFS_MDB_SECTOR, MDB_TREES, sizeof(HfsDiskMdb) - MDB_TREES);
+}
+
+int hfs_mdb_grown(Txn *txn, HfsVolume *volume, unsigned class) {
+    return store_both(txn, volume, true, class);
 }
 
 int hfs_mdb_touch(Txn *txn, HfsVolume *volume, int64_t time_ns) {

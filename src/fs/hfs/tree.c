@@ -7,7 +7,11 @@
  *
  * A tree's file grows in the body that needs the nodes, which are zeros: Apple's checker finds
  * fault with a free node that holds anything. So a tree grows by no more than can be noted as
- * zeros in a small log.
+ * zeros in a small log. First the overflow tree has the new extents, if it has any of them, then
+ * the MDB the file's new length, and nodes behind its former end have no lower rank than
+ * that: so the file can be read at every moment.
+ *
+ * A node's rank (btree.h) is the class that it is written in.
  */
 #include "types.h"
 
@@ -54,29 +58,63 @@ static int view_read(BtreeSource *source, uint32_t node, uint8_t *out) {
     return 0;
 }
 
+static bool view_has_grown(const HfsView *view, uint32_t node) {
+    const HfsGrowth *growth = &view->which->growth;
+
+    return node >= growth->from && growth->known && growth->batch == txn_batch(view->txn);
+}
+
+static unsigned view_rank(BtreeSource *source, uint32_t node, uint32_t offset, uint32_t length) {
+    HfsView *view = container_of(source, HfsView, source);
+    unsigned least = view_has_grown(view, node) ? view->which->growth.rank : 0, rank;
+    uint64_t sector;
+
+    if (view_sector(view, node, &sector) < 0) {
+        return least; /* whoever asks finds out */
+    }
+    rank = txn_class_written(view->txn, sector, offset, length);
+    return MAX(rank, least);
+}
+
+/* A change that takes more ranks than there are classes begins a batch, where all are free again.
+ */
+static int view_class(HfsView *view, unsigned *rank) {
+    if (*rank < TXN_CLASS_MAX) {
+        return 0;
+    }
+    *rank = TXN_CLASS_MAX - 1; /* no change takes more by itself */
+    return txn_separate(view->txn);
+}
+
 static int view_write(BtreeSource *source, uint32_t node, uint32_t offset, const uint8_t *bytes,
-                      uint32_t length) {
+                      uint32_t length, unsigned rank) {
     HfsView *view = container_of(source, HfsView, source);
     _cleanup_(cache_putp) Buffer *buffer = NULL;
     int r = view_get(view, node, &buffer);
 
+    if (r == 0) {
+        r = view_class(view, &rank);
+    }
     if (r < 0) {
         return r;
     }
     view->volume->tree_changes++;
-    return txn_write(view->txn, buffer, offset, bytes, length, HFS_CLASS);
+    return txn_write(view->txn, buffer, offset, bytes, length, rank);
 }
 
 /* So that what lay there need not be read. */
-static int view_fresh(BtreeSource *source, uint32_t node) {
+static int view_fresh(BtreeSource *source, uint32_t node, unsigned rank) {
     HfsView *view = container_of(source, HfsView, source);
     Buffer *buffer = NULL;
     uint64_t sector;
     int r = view_sector(view, node, &sector);
 
     if (r == 0) {
+        r = view_class(view, &rank);
+    }
+    if (r == 0) {
         view->volume->tree_changes++;
-        r = txn_new_block(view->txn, sector, HFS_CLASS, &buffer);
+        r = txn_new_block(view->txn, sector, rank, &buffer);
     }
     if (r == 0) {
         cache_put(buffer);
@@ -132,9 +170,25 @@ static int grow_zero(BtreeSource *source, uint32_t from, uint32_t to) {
     int r = 0;
 
     for (uint32_t node = from; r == 0 && to - from <= GROW_ZERO_NODES && node < to; node++) {
-        r = view_fresh(source, node);
+        r = view_fresh(source, node, view_rank(source, node, 0, HFS_NODE_SIZE));
     }
     return r;
+}
+
+/* The MDB says with this rank that the file goes on. */
+static int grow_note(const HfsView *view, uint32_t from, unsigned rank) {
+    HfsGrowth *growth = &view->which->growth;
+    uint64_t batch = txn_batch(view->txn);
+    int r = txn_save(view->txn, growth, sizeof(*growth));
+
+    if (r < 0) {
+        return r;
+    }
+    if (!growth->known || growth->batch != batch) {
+        *growth = (HfsGrowth){.known = true, .from = from, .batch = batch, .rank = rank};
+    }
+    growth->rank = MAX(growth->rank, rank);
+    return 0;
 }
 
 static int view_grow(BtreeSource *source, uint32_t node_count, uint32_t *ret_count) {
@@ -144,6 +198,7 @@ static int view_grow(BtreeSource *source, uint32_t node_count, uint32_t *ret_cou
     bool catalog = which == &volume->catalog;
     uint32_t *size = catalog ? &volume->mdb.catalog_size : &volume->mdb.extents_size;
     HfsExtent *first = catalog ? volume->mdb.catalog_file : volume->mdb.extents_file;
+    unsigned rank = 0;
     uint64_t bytes;
     int r = hfs_mdb_save(view->txn, volume);
 
@@ -162,7 +217,16 @@ static int view_grow(BtreeSource *source, uint32_t node_count, uint32_t *ret_cou
     }
     if (r == 0) {
         r = hfs_fork_append(view->txn, volume, &which->fork, which->cnid, HFS_FORK_DATA,
-                            which->fork.reserved.blocks - which->fork.joining);
+                            which->fork.reserved.blocks - which->fork.joining, &rank);
+    }
+    if (r == 0) {
+        unsigned least = hfs_mdb_trees_class(view->txn);
+
+        rank = MAX(rank > 0 ? rank + 1 : 0, least);
+        r = view_class(view, &rank);
+    }
+    if (r == 0) {
+        r = grow_note(view, node_count, rank);
     }
     if (r < 0) {
         return r;
@@ -175,7 +239,7 @@ static int view_grow(BtreeSource *source, uint32_t node_count, uint32_t *ret_cou
     memcpy(first, hfs_fork_first(&which->fork), HFS_EXTENTS_IN_RECORD * sizeof(*first));
     *ret_count = (uint32_t)(bytes / HFS_NODE_SIZE);
     r = grow_zero(source, node_count, *ret_count);
-    return r == 0 ? hfs_mdb_store(view->txn, volume, true) : r;
+    return r == 0 ? hfs_mdb_grown(view->txn, volume, rank) : r;
 }
 
 /* ---- views ---- */
@@ -192,6 +256,7 @@ void hfs_view_init(HfsView *view, HfsVolume *volume, HfsTree *which, Txn *txn) {
     if (txn != NULL) {
         view->source.write = view_write;
         view->source.fresh = view_fresh;
+        view->source.rank = view_rank;
         view->source.grow = view_grow;
     }
 }

@@ -27,9 +27,10 @@
 #include "encoding.h"
 
 /*
- * The class of every txn_write(). No order of nodes leaves a B*-tree whole when the power
- * is cut in the middle of a split, so there is none: the volume is marked as in use, and a checker
- * finds what to do. Above 0, as extents must not be there before the data that they name.
+ * The class of what a checker can make again: the bitmap, the MDB's counts. The trees' nodes have
+ * their ranks (btree.h), records of files at least this one, as extents must not be there
+ * before the data that they name. Where the trees lie is known before their nodes are used
+ * (tree.c).
  */
 #define HFS_CLASS 1u
 
@@ -82,13 +83,22 @@ uint32_t hfs_fork_goal(const HfsFork *fork); /* where it would like to go on; 0:
  */
 /* Makes sure that append needs no memory: before a body that cuts first. */
 int hfs_fork_room(HfsFork *fork);
+/* *rank rises to that of the overflow records, where there are any. */
 int hfs_fork_append(Txn *txn, HfsVolume *volume, HfsFork *fork, uint32_t cnid, uint8_t kind,
-                    uint32_t blocks);
+                    uint32_t blocks, unsigned *rank);
 int hfs_fork_cut(Txn *txn, HfsVolume *volume, HfsFork *fork, uint32_t cnid, uint8_t kind,
                  uint32_t keep, uint32_t groups_max);
 const HfsExtent *hfs_fork_first(const HfsFork *fork);
 
 /* ---- trees (tree.c) ---- */
+
+/* A tree's file became longer in this batch: its nodes from here on have at least this rank. */
+typedef struct HfsGrowth {
+    bool known;
+    uint32_t from;
+    uint64_t batch;
+    unsigned rank;
+} HfsGrowth;
 
 typedef struct HfsTree {
     HfsVolume *volume;
@@ -96,6 +106,8 @@ typedef struct HfsTree {
     uint32_t cnid;
     HfsFork fork;
     uint32_t free_hint;
+    BtreeNewest newest;
+    HfsGrowth growth;
 } HfsTree;
 
 /* A tree as one operation sees it. */
@@ -128,12 +140,24 @@ MAY_YIELD int hfs_catalog_thread(HfsVolume *volume, Txn *txn, uint32_t cnid, Hfs
 MAY_YIELD int hfs_catalog_locate(HfsVolume *volume, uint32_t cnid, HfsKey *ret_key, HfsRecord *ret);
 /* Looks through all of it once, and remembers where everything is. */
 MAY_YIELD int hfs_catalog_look_through(HfsVolume *volume);
-/* In a body. record: the bytes of HfsDiskDir, HfsDiskFile. */
-int hfs_catalog_insert(Txn *txn, HfsVolume *volume, const HfsKey *key, const HfsRecord *record);
+/*
+ * In a body. record: the bytes of HfsDiskDir, HfsDiskFile. replace: the key's spelling as well, and
+ * the size may be another. ret_put: where it is now; NULL: it is new, and has no data. after (may
+ * be NULL): what is replaced or removed stays on the medium until what was put there is.
+ */
+int hfs_catalog_insert(Txn *txn, HfsVolume *volume, const HfsKey *key, const HfsRecord *record,
+                       BtreePlace *ret_put);
+int hfs_catalog_replace(Txn *txn, HfsVolume *volume, const HfsKey *key, const HfsRecord *record,
+                        const BtreePlace *after, BtreePlace *ret_put);
 int hfs_catalog_update(Txn *txn, HfsVolume *volume, const HfsKey *key, const HfsRecord *record);
-int hfs_catalog_remove(Txn *txn, HfsVolume *volume, const HfsKey *key);
+int hfs_catalog_remove(Txn *txn, HfsVolume *volume, const HfsKey *key, const BtreePlace *after);
+/* Are both in one leaf? Then they change together. */
+int hfs_catalog_together(Txn *txn, HfsVolume *volume, const HfsKey *a, const HfsKey *b);
+/* A new thread; another target for one that is there. */
 int hfs_thread_put(Txn *txn, HfsVolume *volume, uint32_t cnid, bool directory,
                    const HfsKey *target);
+int hfs_thread_turn(Txn *txn, HfsVolume *volume, uint32_t cnid, bool directory,
+                    const HfsKey *target);
 int hfs_thread_remove(Txn *txn, HfsVolume *volume, uint32_t cnid);
 /* The first entry of directory `cnid` behind a name (length 0: the first of all). -ENOENT. */
 typedef struct HfsWalk {
@@ -254,7 +278,10 @@ struct HfsInode {
     HfsFace face;
     HfsInode *object; /* of a face: what it is one of, referenced; else NULL */
     HfsKey key;       /* of its record, which an orphan does not have; a face's is the object's */
-    uint32_t start;   /* of ._NAME: where the fork begins; else 0 */
+    /* Of a directory: where what was moved out of it in this batch has been put. */
+    BtreePlace left;
+    uint64_t left_batch;
+    uint32_t start;                   /* of ._NAME: where the fork begins; else 0 */
     FiberMutex header_lock;           /* of ._NAME */
     uint8_t header[HFS_DOUBLE_START]; /* of ._NAME, as it was made last */
     HfsFork forks[HFS_FORKS]; /* of the object, under the lock of the inode that shows the fork */
@@ -319,6 +346,9 @@ MAY_YIELD int hfs_remount(FileSystem *fs, bool readonly);
  */
 int hfs_mdb_save(Txn *txn, HfsVolume *volume);
 int hfs_mdb_store(Txn *txn, HfsVolume *volume, bool alternate);
+/* When a tree has grown: where it lies is written in this class; and the lowest that it can be. */
+int hfs_mdb_grown(Txn *txn, HfsVolume *volume, unsigned class);
+unsigned hfs_mdb_trees_class(const Txn *txn);
 /* In a body, last: counts as a write to the volume, and stores the MDB. */
 int hfs_mdb_touch(Txn *txn, HfsVolume *volume, int64_t time_ns);
 
@@ -414,9 +444,11 @@ MAY_YIELD int hfs_rename(FileSystem *fs, const FsCall *call, const FsRename *wha
 int hfs_dir_adjust(Txn *txn, HfsInode *dir, bool directory, int change, int64_t time_ns);
 /* The volume's counts of files and directories. */
 int hfs_volume_adjust(Txn *txn, HfsVolume *volume, bool directory, int change);
-/* In a body: an object that goes away loses its record and thread, and is an orphan. The counts of
- * its directory are the caller's. */
+/* In a body: an object that goes away loses its thread, and is an orphan. Its record, and the
+ * counts of its directory, are the caller's. */
 int hfs_victim_forget(Txn *txn, HfsInode *victim);
+/* In a body: what the directory's record may not go before; NULL: nothing. */
+const BtreePlace *hfs_dir_left(const Txn *txn, const HfsInode *dir);
 /* Is the name in dir that of the object? On a corrupt image two records may have one CNID. */
 int hfs_entry_check(HfsInode *dir, const FsName *name, const HfsInode *object);
 /* The key that a new name in dir gets. -EINVAL, -EILSEQ, -ENAMETOOLONG. */

@@ -166,11 +166,12 @@ static int resource_replace(Txn *txn, const XattrChange *change, HfsRecord *reco
     HfsInode *inode = change->inode;
     HfsVolume *volume = hfs_inode_volume(inode);
     HfsFork *fork = &inode->forks[HFS_RESOURCE];
+    unsigned rank = 0;
     int r = hfs_fork_cut(txn, volume, fork, inode->cnid, HFS_FORK_RESOURCE, 0, UINT32_MAX);
 
     if (r == 0) {
         r = hfs_fork_append(txn, volume, fork, inode->cnid, HFS_FORK_RESOURCE,
-                            fork->reserved.blocks);
+                            fork->reserved.blocks, &rank);
     }
     hfs_record_set_fork(volume, record, HFS_RESOURCE, fork);
     record->file.resource_size = be32_make(change->size);
