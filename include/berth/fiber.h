@@ -61,6 +61,10 @@ void *fiber_local(void);
  * is not set: what was being done when the process died. NULL: nowhere.
  */
 void fiber_note_running(uint64_t *word);
+/* Around a system call that may take long: who dies in it did not die of what the fiber does, so the
+ * word is 0 meanwhile. */
+void fiber_syscall_begin(void);
+void fiber_syscall_end(void);
 /* The tag of the running fiber, from now on; one of a fiber that spawns another is not inherited. */
 void fiber_set_tag(uint64_t tag);
 

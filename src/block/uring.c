@@ -194,7 +194,9 @@ static bool piece_try_at_once(Piece *piece, int *ret) {
         return false;
     }
     started = clock_monotonic_ns();
+    fiber_syscall_begin(); /* the device may be slow for once, and the process be killed in it */
     *ret = piece_call(piece);
+    fiber_syscall_end();
     at_once_took(at_once, clock_monotonic_ns() - started);
     return true;
 }

@@ -298,6 +298,18 @@ void fiber_note_running(uint64_t *word) {
     *running_tag = self != NULL ? self->tag : 0;
 }
 
+void fiber_syscall_begin(void) {
+    assert(sched != NULL);
+    *running_tag = 0;
+}
+
+void fiber_syscall_end(void) {
+    Fiber *self = fiber_self();
+
+    assert(sched != NULL);
+    *running_tag = self != NULL ? self->tag : 0;
+}
+
 void fiber_set_tag(uint64_t tag) {
     Fiber *self = fiber_self();
 

@@ -94,6 +94,10 @@ static void tagged_fiber(void *arg) {
     fiber_set_tag(tag);
     for (unsigned i = 0; i < 3; i++) {
         ck_assert_uint_eq(running_word, tag);
+        fiber_syscall_begin();
+        ck_assert_uint_eq(running_word, 0);
+        fiber_syscall_end();
+        ck_assert_uint_eq(running_word, tag);
         fiber_yield();
     }
     fiber_set_tag(tag + 100);

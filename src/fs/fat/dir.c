@@ -309,6 +309,23 @@ int fat_lookup(FsInode *base, const FsName *name, FsEntry *ret) {
     return r;
 }
 
+/* The attributes of a directory that is not in memory, if its clusters are one run: else its size
+ * would be a walk along its chain, which a LOOKUP may take and a listing must not. */
+static bool small_directory_attr(FatVolume *volume, const FatEntry *entry, uint64_t file_id,
+                                 FsAttr *ret) {
+    uint32_t count, next;
+
+    if (!fat_cluster_valid(&volume->geo, entry->first_cluster) ||
+        fat_table_follow(volume, entry->first_cluster, &count, &next) < 0 ||
+        next != FAT_CELL_END) {
+        return false; /* what is wrong is LOOKUP's to say */
+    }
+    fat_attr_fill(volume, entry, file_id, ret);
+    ret->size = ((uint64_t)count + 1) << volume->geo.cluster_shift;
+    ret->blocks = ret->size / 512;
+    return ret->size <= (uint64_t)FAT_DIR_SLOTS_MAX * FAT_ENTRY_SIZE;
+}
+
 static int emit_entry(FatInode *dir, const FatDirEntry *entry, FsDirEmit *emit) {
     FatVolume *volume = fat_inode_volume(dir);
     char name[FS_NAME_MAX + 1];
@@ -323,12 +340,14 @@ static int emit_entry(FatInode *dir, const FatDirEntry *entry, FsDirEmit *emit) 
 
     if (!fat_identity_at(volume, entry->position, &out.file_id)) {
         out.file_id = fat_id_natural(entry->position) | FAT_ID_UNSETTLED;
-    } else if (!directory) {
-        /* A directory's size would be a walk along its chain. */
+    } else {
         const FsInode *inode = fs_inode_peek(&volume->base, out.file_id);
+
         out.has_attr = true;
         if (inode != NULL) {
             out.attr = inode->attr;
+        } else if (directory) {
+            out.has_attr = small_directory_attr(volume, &entry->entry, out.file_id, &out.attr);
         } else {
             fat_attr_fill(volume, &entry->entry, out.file_id, &out.attr);
         }
