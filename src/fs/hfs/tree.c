@@ -32,10 +32,40 @@ static int view_sector(HfsView *view, uint32_t node, uint64_t *ret) {
     return 0;
 }
 
+/*
+ * With the first node of a window come its neighbours, in one read: leaves that follow one another
+ * in the tree mostly do so in its file, and a node alone costs the device as much. What the cache
+ * drops again is read node by node.
+ */
+static int view_read_around(HfsView *view, uint32_t node, uint64_t sector) {
+    uint32_t window = node / HFS_WINDOW_NODES, first = node, end = node + 1;
+    uint32_t *seen = &view->which->windows[window % HFS_WINDOWS];
+    uint64_t other;
+    int r;
+
+    if (*seen == window + 1) {
+        return 0;
+    }
+    *seen = window + 1;
+    while (first > window * HFS_WINDOW_NODES && view_sector(view, first - 1, &other) == 0 &&
+           other + (node - first + 1) == sector) {
+        first--;
+    }
+    while (end < (window + 1) * HFS_WINDOW_NODES && view_sector(view, end, &other) == 0 &&
+           other == sector + (end - node)) {
+        end++;
+    }
+    r = cache_prefetch(view->volume->base.cache, sector - (node - first), end - first);
+    return r == -ERESTART ? r : 0; /* the rest is a hint */
+}
+
 static int view_get(HfsView *view, uint32_t node, Buffer **ret) {
     uint64_t sector;
     int r = view_sector(view, node, &sector);
 
+    if (r == 0) {
+        r = view_read_around(view, node, sector);
+    }
     if (r == 0) {
         r = cache_get(view->volume->base.cache, sector, ret);
         r = r == -ERANGE ? -EIO : r; /* the device is shorter than the volume */

@@ -100,6 +100,9 @@ typedef struct HfsGrowth {
     unsigned rank;
 } HfsGrowth;
 
+#define HFS_WINDOW_NODES 32u
+#define HFS_WINDOWS 64u /* remembered at a time */
+
 typedef struct HfsTree {
     HfsVolume *volume;
     const BtreeFormat *format;
@@ -108,6 +111,7 @@ typedef struct HfsTree {
     uint32_t free_hint;
     BtreeNewest newest;
     HfsGrowth growth;
+    uint32_t windows[HFS_WINDOWS]; /* read lately: each one's number plus 1, by its low bits */
 } HfsTree;
 
 /* A tree as one operation sees it. */
